@@ -1,0 +1,70 @@
+"""Check the arguments of the public functions: one clear error that names argument, value and remedy."""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import CollectorRegistry
+
+from pool_exporter.catalogue import Detail
+
+MAX_NAME_LENGTH = 200
+DISABLING_VARIABLE = "POOL_EXPORTER_DISABLED"
+
+
+def disabled() -> bool:
+    """Tell whether the environment switches the library off (`POOL_EXPORTER_DISABLED=1`)."""
+    return os.environ.get(DISABLING_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+def checked_name(name: object) -> str | None:
+    """Return a valid `pool` label, None if none was asked for."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r}: expected text for the pool label, such as 'orders'")
+    if not name.strip():
+        raise ValueError(f"name={name!r}: is empty; give the pool a name such as 'orders', or leave name out")
+    if len(name) > MAX_NAME_LENGTH:
+        raise ValueError(
+            f"name={name[:20]!r}… has {len(name)} characters; a pool label has at most {MAX_NAME_LENGTH}"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"name={name!r}: cannot be written as UTF-8; leave out lone surrogates") from error
+    return name
+
+
+def checked_flag(argument: str, value: object) -> bool:
+    """Return a boolean argument."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument}={value!r}: expected True or False")
+    return value
+
+
+def checked_detail(detail: object) -> Detail:
+    """Return a level of detail that exists."""
+    if detail == "full":
+        return "full"
+    if detail == "basic":
+        return "basic"
+    raise ValueError(f"detail={detail!r}: expected 'full' or 'basic'")
+
+
+def checked_registry(registry: object) -> CollectorRegistry | None:
+    """Return a registry to export to, None to export nothing."""
+    if registry is None or isinstance(registry, CollectorRegistry):
+        return registry
+    raise TypeError(
+        f"registry={registry!r}: expected a prometheus_client CollectorRegistry, or None to export nothing"
+    )
+
+
+def not_an_engine(engine: object) -> TypeError:
+    """Return the error for an `engine` argument that is none."""
+    kind = f"{type(engine).__module__}.{type(engine).__qualname__}"
+    return TypeError(
+        f"engine is a {kind}: expected an AsyncEngine or Engine; pass what create_async_engine() or "
+        "create_engine() returned, not a session, a session factory, a connection or a URL"
+    )

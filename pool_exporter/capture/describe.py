@@ -1,0 +1,135 @@
+"""Read what only the live engine can tell: identity, configuration, and the pool's own numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import Pool, QueuePool, SingletonThreadPool
+
+from pool_exporter.capture.context import mark_of
+from pool_exporter.capture.tap import Tap
+from pool_exporter.records import PoolState
+
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "oracle": 1521, "mssql": 1433}
+
+
+def server_of(url: URL) -> str:
+    """Return `host:port` of a URL, several joined by commas, or the path of a Unix socket.
+
+    "" if the URL names no host; never user or password.
+    """
+    for parameter in ("unix_socket", "unix_sock"):  # of the drivers of MySQL, of pg8000
+        if parameter in url.query:
+            return ",".join(_values(url, parameter))
+    if url.username is None and "@" in (url.database or ""):
+        return ""  # a user with an unescaped slash, so that what was taken for the host is part of it
+    hosts = [url.host] if url.host else _values(url, "host")
+    ports = [str(url.port)] if url.port else _values(url, "port")
+    default = _PORTS.get(url.get_backend_name())
+    if len(ports) == 1:
+        ports *= len(hosts)  # one for all
+    pairs = zip_longest(hosts, ports[: len(hosts)], fillvalue="")
+    return ",".join(_address(host, port or default) for host, port in pairs)
+
+
+def _values(url: URL, parameter: str) -> list[str]:
+    """Return the values of a query parameter that may be repeated, or a list with commas."""
+    given = url.query.get(parameter, ())
+    return ",".join((given,) if isinstance(given, str) else given).split(",") if given else []
+
+
+def _address(host: str, port: str | int | None) -> str:
+    host = _without_credentials(host)
+    if host.startswith("/") or not port:  # a directory of a Unix socket
+        return host
+    if host.count(":") == 1 or "]:" in host:  # has its port
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _without_credentials(part: str) -> str:
+    """Return what follows the last "@" in a part of a URL.
+
+    Before it stand user or password, or the rest of one, of a URL in which they were not escaped.
+    """
+    return part.rpartition("@")[2]
+
+
+def database_of(url: URL) -> str:
+    """Return the database's name of a URL; of SQLite the file's name."""
+    if url.get_backend_name() == "sqlite":
+        path = (url.database or ":memory:").removeprefix("file:").partition("?")[0]
+        return os.path.basename(path) or ":memory:"
+    return _without_credentials(url.database or "")
+
+
+def default_name(engine: Engine) -> str:
+    """Return the `pool` label of an engine: its logging name, else made of its URL."""
+    logging_name = engine.pool._orig_logging_name
+    if logging_name:
+        return str(logging_name)
+    server, database = server_of(engine.url), database_of(engine.url)
+    if server and database:
+        return f"{server}/{database}"
+    return server or database or engine.dialect.name
+
+
+def identity(engine: Engine, mode: str) -> Mapping[str, str]:
+    """Return the labels of the info metric."""
+    pool = engine.pool
+    return {
+        "dialect": engine.dialect.name,
+        "driver": str(engine.dialect.driver),
+        "pool_class": type(pool).__name__,
+        "pre_ping": "true" if pool._pre_ping else "false",
+        "reset_on_return": str(getattr(pool._reset_on_return, "name", "")).removeprefix("reset_"),
+        "server": server_of(engine.url),
+        "database": database_of(engine.url),
+        "mode": mode,
+    }
+
+
+def pool_state(tap: Tap, name: str, last: PoolState | None) -> PoolState:
+    """Return the configuration and the own numbers of the pools that the engines use now.
+
+    Attaches to a pool that was assigned to an engine meanwhile. Where no engine is left, the
+    configuration stays as it was in `last`.
+    """
+    engines = tap.engines()
+    if not engines:
+        state = last or PoolState.unknown(name, mode=tap.mode)
+        return replace(state, name=name, live_pools=frozenset(), slots_out=None)
+    pools: dict[int, Pool] = {}
+    for engine in engines:
+        pools[id(engine.pool)] = engine.pool
+    for pool in pools.values():
+        if mark_of(pool) is not tap:
+            tap.attach_pool(pool)
+    first: Any = engines[0].pool
+    size = _size(first)
+    bounded = isinstance(first, QueuePool) and first._max_overflow > -1
+    counted = [pool.checkedout() for pool in pools.values() if isinstance(pool, QueuePool)]
+    return PoolState(
+        name=name,
+        mode=tap.mode,
+        info=identity(engines[0], tap.mode),
+        size=size,
+        max=size + first._max_overflow if bounded and size is not None else None,
+        timeout_seconds=float(first._timeout) if isinstance(first, QueuePool) else None,
+        recycle_seconds=float(first._recycle) if first._recycle > -1 else None,
+        live_pools=frozenset(pools),
+        slots_out=sum(counted) if counted else None,
+        steady=all(bool(engine.dialect.is_async) for engine in engines),
+    )
+
+
+def _size(pool: Any) -> int | None:
+    if isinstance(pool, QueuePool):
+        return pool.size() or None
+    return pool.size if isinstance(pool, SingletonThreadPool) else None

@@ -1,0 +1,155 @@
+"""Wrap the functions of one dialect instance that show pre-pings and the activity of a use."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from pool_exporter.capture.errors import is_cancellation
+from pool_exporter.capture.tap import Tap
+from pool_exporter.uses import Entry
+
+_STATEMENTS = ("do_execute", "do_executemany", "do_execute_no_params")
+_TRANSACTIONS = ("do_commit", "do_rollback")
+
+
+def wrap_dialect(tap: Tap, dialect: Any, *, statements: bool) -> Callable[[], None]:
+    """Put the wrappers on the instance; return a function that takes off those still on top.
+
+    With `statements` off, statements are neither counted nor seen as activity.
+    """
+    wrappers = {"do_ping": _ping(tap, dialect.do_ping)}
+    if statements:
+        for name in _STATEMENTS:
+            wrappers[name] = _statement(tap, getattr(dialect, name))
+        for name in _TRANSACTIONS:
+            wrappers[name] = _transaction(tap, getattr(dialect, name))
+    for name, wrapper in wrappers.items():
+        setattr(dialect, name, wrapper)
+
+    def unwrap() -> None:
+        for name, wrapper in wrappers.items():
+            if dialect.__dict__.get(name) is wrapper:
+                previous = wrapper.__wrapped__
+                if getattr(previous, "__self__", None) is dialect:
+                    del dialect.__dict__[name]
+                else:
+                    setattr(dialect, name, previous)
+
+    return unwrap
+
+
+def _ping(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
+    def do_ping(dbapi_connection: Any) -> Any:
+        entry = _ping_begun(tap, dbapi_connection)
+        if entry is None:
+            return original(dbapi_connection)  # a ping of the application's own
+        began = tap.ledger.clock()
+        try:
+            alive = original(dbapi_connection)
+        except BaseException as error:
+            _ping_ended(tap, entry, began, alive=False, error=error)
+            raise
+        _ping_ended(tap, entry, began, alive=bool(alive))
+        return alive
+
+    return _wraps(do_ping, original)
+
+
+def _ping_begun(tap: Tap, dbapi_connection: Any) -> Entry | None:
+    try:
+        entry = tap.ledger.entry_of(id(dbapi_connection))
+        if entry is None or entry.uses or not tap.active:
+            return None
+        entry.pinging = True
+    except Exception as error:
+        tap.fault("ping", error)
+        return None
+    return entry
+
+
+def _ping_ended(
+    tap: Tap, entry: Entry, began: float, *, alive: bool, error: BaseException | None = None
+) -> None:
+    entry.pinging = False
+    try:
+        if error is not None and is_cancellation(error):
+            return  # it did not come to an end
+        if not alive:
+            entry.close_reason = "pre_ping"
+        tap.ledger.ping_ended(tap.ledger.clock() - began, alive=alive)
+    except Exception as failure:
+        tap.fault("ping", failure)
+
+
+def _statement(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
+    clock = tap.ledger.clock
+
+    def execute(cursor: Any, *arguments: Any, **options: Any) -> Any:
+        # SQLAlchemy passes the execution context last: (cursor, statement[, parameters], context).
+        entry = _begin(tap, options.get("context") if options else arguments[-1])
+        if entry is None:
+            return original(cursor, *arguments, **options)
+        try:
+            return original(cursor, *arguments, **options)
+        finally:
+            entry.running -= 1
+            try:  # noqa: SIM105  # as below
+                entry.uses[-1].active_at = clock()
+            except IndexError:  # the use ended meanwhile
+                pass
+
+    return _wraps(execute, original)
+
+
+def _begin(tap: Tap, context: Any) -> Entry | None:
+    """Count a statement on its connection; None where it belongs to no use of ours.
+
+    Such are the statements of a detached connection and of dialect initialisation.
+    """
+    try:
+        record = context.root_connection._dbapi_connection._connection_record
+        if record is None or not tap.active:
+            return None
+        entry: Entry = record._pool_exporter
+        uses = entry.uses
+        if not uses or entry.ledger is not tap.ledger:
+            return None
+        entry.running += 1
+        if context._is_server_side:
+            entry.stream_ref = weakref.ref(context)
+        if len(uses) == 1:
+            entry.statements += 1  # one caller has the connection, so nothing else counts here
+        else:
+            tap.ledger.statement()
+    except AttributeError:  # a record that nobody reported yet
+        return None
+    except Exception as error:
+        tap.fault("statement", error)
+        return None
+    return entry
+
+
+def _transaction(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
+    clock = tap.ledger.clock
+
+    def end_transaction(dbapi_connection: Any) -> Any:
+        # On the hot path: every return rolls back. So the shortest way to the use, and whatever
+        # is missing on it (a detached connection, a use that ended, one never seen) is passed over.
+        try:
+            return original(dbapi_connection)
+        finally:
+            try:  # noqa: SIM105  # contextlib.suppress costs as much as the rest
+                dbapi_connection._connection_record._pool_exporter.uses[-1].active_at = clock()
+            except (AttributeError, IndexError):
+                pass
+
+    return _wraps(end_transaction, original)
+
+
+def _wraps(wrapper: Any, original: Any) -> Callable[..., Any]:
+    wrapper.__wrapped__ = original
+    wrapper.__name__ = getattr(original, "__name__", wrapper.__name__)
+    result: Callable[..., Any] = wrapper
+    return result

@@ -1,0 +1,112 @@
+"""Define the subcommand `demo`: its arguments, and what it says when it cannot run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+import os
+import sys
+
+from pool_exporter.arguments import DISABLING_VARIABLE, disabled
+from pool_exporter.demo.errors import DemoError
+
+HELP = "see a pool fill, queue and time out"
+DESCRIPTION = (
+    "Run a small web application on its own database under a load that comes in waves, show what its "
+    "connection pool does, and serve /metrics on 127.0.0.1. The database lives in a temporary directory. "
+    "Ctrl-C (exit code 130) or SIGTERM (143) ends it; no process and no file is left behind."
+)
+DEFAULT_PORT = 8000
+HIGHEST_PORT = 65535
+
+_NEEDED = {
+    "postgresql": ("greenlet", "starlette", "uvicorn", "asyncpg"),
+    "sqlite": ("greenlet", "starlette", "uvicorn", "aiosqlite"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments."""
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=DEFAULT_PORT,
+        help="where /metrics is served on 127.0.0.1, 0 for any free port (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--database",
+        choices=tuple(_NEEDED),
+        default="postgresql",
+        help="what to run on; both come along (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds", type=_seconds, metavar="N", help="end by itself after so many seconds of load"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object at the end and nothing before it; needs --seconds",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of the load: with the same one, each client sends the same requests (default: %(default)s)",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the demo and return the exit code; say on stderr why it cannot run."""
+    try:
+        return _run(arguments)
+    except DemoError as error:
+        print(f"pool-exporter demo: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output is gone (`| head`); nor may the interpreter's last flush complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.json and arguments.seconds is None:
+        raise DemoError("argument --json: needs --seconds N, to know when to end", exit_code=2)
+    if disabled():
+        raise DemoError(f"{DISABLING_VARIABLE} is set, so there would be nothing to show; unset it")
+    missing = [name for name in _NEEDED[arguments.database] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DemoError(f'{", ".join(missing)} not installed; pip install "pool_exporter[demo]"')
+    from pool_exporter.demo.run import Options, run  # noqa: PLC0415 - it imports what an extra brings
+
+    options = Options(
+        database=arguments.database,
+        port=arguments.port,
+        seconds=arguments.seconds,
+        as_json=arguments.json,
+        seed=arguments.seed,
+    )
+    return run(options, sys.stdout)
+
+
+def _port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give a port from 1 to {HIGHEST_PORT}, or 0 for any free one"
+        )
+    return port
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a finite number of seconds above 0, such as 20")
+    return seconds

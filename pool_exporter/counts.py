@@ -1,0 +1,95 @@
+"""Hold what a pool has done since it was instrumented: counters, distributions, spent seconds."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+from pool_exporter.catalogue import CLOSE_REASONS, INVALIDATION_KINDS, MAX_ERROR_LABELS, OTHER
+from pool_exporter.records import HistogramSnapshot
+
+
+class Histogram:
+    """Count seconds into buckets; one increment found by bisection, no lock of its own."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one sample; a sample equal to a bound falls at that bound."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+
+    def snapshot(self) -> HistogramSnapshot:
+        """Return a frozen copy."""
+        return HistogramSnapshot(self.bounds, tuple(self.counts), self.sum)
+
+
+class ErrorCounts:
+    """Count by error name, with a bounded number of names; later ones count under `other`."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def add(self, name: str) -> None:
+        """Count one error."""
+        if name not in self.counts and len(self.counts) >= MAX_ERROR_LABELS:
+            name = OTHER
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+
+class Counts:
+    """Every cumulative number of one pool, by its catalogue name."""
+
+    __slots__ = (
+        "adopted",
+        "cancelled_acquires",
+        "checkins",
+        "checkouts",
+        "closes",
+        "connect_errors",
+        "connect_seconds",
+        "connects",
+        "detaches",
+        "disconnects",
+        "failed_acquires",
+        "invalidations",
+        "leaks_collected",
+        "pre_ping_failures",
+        "pre_ping_seconds",
+        "queued_seconds",
+        "reset_failures",
+        "stale_age_seconds",
+        "stale_idle_seconds",
+        "statements",
+        "stranded_waits",
+        "timeouts",
+        "use_seconds",
+        "used_seconds",
+        "wait_seconds",
+        "waits",
+    )
+
+    def __init__(self, bounds: Mapping[str, tuple[float, ...]]) -> None:
+        self.checkouts = self.adopted = self.checkins = self.detaches = self.leaks_collected = 0
+        self.timeouts = self.cancelled_acquires = self.failed_acquires = 0
+        self.waits = self.stranded_waits = 0
+        self.connects = self.statements = self.pre_ping_failures = self.reset_failures = 0
+        self.queued_seconds = 0.0  # of waits that ended
+        self.used_seconds = 0.0  # of uses that ended
+        self.closes = dict.fromkeys(CLOSE_REASONS, 0)
+        self.invalidations = dict.fromkeys(INVALIDATION_KINDS, 0)
+        self.connect_errors = ErrorCounts()
+        self.disconnects = ErrorCounts()
+        self.wait_seconds = Histogram(bounds["wait_seconds"])
+        self.use_seconds = Histogram(bounds["use_seconds"])
+        self.connect_seconds = Histogram(bounds["connect_seconds"])
+        self.pre_ping_seconds = Histogram(bounds["pre_ping_seconds"])
+        self.stale_idle_seconds = Histogram(bounds["stale_idle_seconds"])
+        self.stale_age_seconds = Histogram(bounds["stale_age_seconds"])

@@ -1,0 +1,89 @@
+"""Let one thread at a time change a state, and let nobody wait for it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, ClassVar
+
+from pool_exporter.faults import Faults
+
+
+class Deferring:
+    """Run operations one at a time: at once if the lock is free, else by whoever holds it.
+
+    A lock that is waited for would deadlock where the garbage collector runs one operation in
+    the middle of another, in the same thread; and it would let one thread of the application
+    slow another. Operations that were left are run in their order before any later one.
+
+    Readers wait for the lock, but not for their own thread. `_holders` are the functions that
+    take the lock, by which a thread is recognised that has it.
+    """
+
+    _holders: ClassVar[frozenset[CodeType]] = frozenset()
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self._lock = threading.Lock()  # guards the state of the subclass
+        self._deferred: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+
+    def _unlock_after_fork(self) -> None:
+        """Forget a lock, and what was left to its holder, of threads that did not survive."""
+        self.faults.after_fork()
+        self._lock = threading.Lock()
+        self._deferred = deque()
+
+    def _take(self) -> bool:
+        """Take the lock to read, for a function of `_holders`; False where this thread has it already.
+
+        So it is where the collector, a signal handler or a log handler asks in the middle of an
+        operation. To look for that in the stack costs nothing on the hot path.
+        """
+        return self._lock.acquire(False) or (not self._interrupted() and self._lock.acquire())
+
+    def _interrupted(self) -> bool:
+        frame = sys._getframe(2).f_back  # above the function that calls `_take`
+        while frame is not None:
+            if frame.f_code in self._holders and frame.f_locals.get("self") is self:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _do(self, operation: Callable[..., None], *arguments: Any) -> None:
+        """Run an operation under the lock, or leave it to whoever holds the lock."""
+        if self._lock.acquire(False):
+            try:
+                if self._deferred:
+                    self._drain()
+                operation(*arguments)
+            except Exception as error:
+                self.faults.report(f"ledger.{operation.__name__}", error)
+            finally:
+                self._lock.release()
+            if self._deferred:
+                self._settle()
+        else:
+            self._defer(operation, *arguments)
+
+    def _defer(self, operation: Callable[..., None], *arguments: Any) -> None:
+        self._deferred.append((operation, arguments))
+        self._settle()
+
+    def _settle(self) -> None:
+        # Whoever released the lock between a failed attempt and its append has not seen the append.
+        while self._deferred and self._lock.acquire(False):
+            try:
+                self._drain()
+            finally:
+                self._lock.release()
+
+    def _drain(self) -> None:
+        while self._deferred:
+            operation, arguments = self._deferred.popleft()
+            try:
+                operation(*arguments)
+            except Exception as error:
+                self.faults.report(f"ledger.{operation.__name__}", error)

@@ -1,0 +1,1 @@
+"""Show the library at work: a small application, its database and a load that fills the pool."""

@@ -1,0 +1,57 @@
+"""Give the demo a database in a temporary directory that is gone afterwards: PostgreSQL or SQLite."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from sqlalchemy import URL
+
+from pool_exporter.demo.errors import DemoError
+from pool_exporter.demo.postgresql import PORT, USER, postgresql, suits
+
+DATABASES = ("postgresql", "sqlite")
+
+_PREFIX = "pool_exporter-"
+
+
+@contextlib.asynccontextmanager
+async def database(kind: str) -> AsyncIterator[URL]:
+    """Run a database of one of the kinds `DATABASES`; yield the URL for an async engine.
+
+    Raises `DemoError` if it cannot be had; for PostgreSQL the message offers SQLite. No process
+    and no file is left at the end.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            directory = stack.enter_context(_directory())
+            if kind == "sqlite":
+                url = URL.create("sqlite+aiosqlite", database=str(directory / "demo.db"))
+            else:
+                socket = await stack.enter_async_context(postgresql(directory))
+                where = {"host": str(socket), "port": str(PORT)}
+                url = URL.create("postgresql+asyncpg", username=USER, database="postgres", query=where)
+        except DemoError as error:
+            if kind == "sqlite":
+                raise
+            raise DemoError(f"{error}\nWithout it: pool-exporter demo --database sqlite") from error
+        yield url
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[Path]:
+    """Make a private directory that suits either database; remove it at the end."""
+    try:
+        directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        if not suits(directory):
+            directory.rmdir()
+            directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
+    except OSError as error:
+        raise DemoError(f"no temporary directory: {error}") from error
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,152 @@
+"""Wire the demo: database, application, server, load and view; take all of it down again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TextIO
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from pool_exporter import instrument, metrics_app
+from pool_exporter.demo.application import application, prepare
+from pool_exporter.demo.database import database
+from pool_exporter.demo.report import JsonReport
+from pool_exporter.demo.view import LiveView
+from pool_exporter.demo.web import HOST, listen, served
+from pool_exporter.demo.workload import workload
+from pool_exporter.records import PoolSnapshot
+
+POOL_SIZE = 5
+MAX_OVERFLOW = 5
+POOL_TIMEOUT_SECONDS = 1.0
+
+_TICK_SECONDS = 1.0
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Hold what the command line says; `seconds` is None to run until a signal."""
+
+    database: str
+    port: int
+    seconds: float | None
+    as_json: bool
+    seed: int
+
+
+class Display(Protocol):
+    """Say what every way of showing the demo does with the pool's snapshots."""
+
+    def starting(self) -> None:
+        """Take note that there is nothing to show yet."""
+
+    def begin(self, snapshot: PoolSnapshot) -> None:
+        """Take what was before the load."""
+
+    def show(self, snapshot: PoolSnapshot) -> None:
+        """Take what is now; called once a second."""
+
+    def end(self, snapshot: PoolSnapshot) -> None:
+        """Take what was when the time was up, the load still running."""
+
+
+def run(options: Options, output: TextIO) -> int:
+    """Run the demo and return the exit code: 0, or 128 + the signal that ended it.
+
+    Nothing is left behind either way. Raises `DemoError` if it cannot run.
+    """
+    with listen(options.port) as listener:
+        return asyncio.run(_until_signal(options, listener, output))
+
+
+async def _until_signal(options: Options, listener: socket.socket, output: TextIO) -> int:
+    loop = asyncio.get_running_loop()
+    demo = asyncio.create_task(_demo(options, listener, output))
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        # A further signal cuts short what is awaited while closing, never the clean-up itself.
+        received.append(number)
+        demo.cancel()
+
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        with contextlib.suppress(NotImplementedError):  # Windows: asyncio.run handles Ctrl-C
+            if number is not None:
+                loop.add_signal_handler(number, stop, number)
+    try:
+        await demo
+    except asyncio.CancelledError:
+        if not received:
+            raise
+    return 128 + received[0] if received else 0
+
+
+async def _demo(options: Options, listener: socket.socket, output: TextIO) -> None:
+    """Run everything, innermost last; the stack takes it down in the opposite order."""
+    port = listener.getsockname()[1]
+    address = f"http://{HOST}:{port}/metrics"
+    display: Display = LiveView(output, title=_title(options), address=address)
+    if options.as_json:
+        display = JsonReport(output, address=address, database=options.database)
+    display.starting()
+    async with contextlib.AsyncExitStack() as stack:
+        engine = await _engine(options.database, stack)
+        registry = CollectorRegistry()
+        instrumentation = stack.enter_context(instrument(engine, name="demo", registry=registry))
+        await prepare(engine)
+        app = application(engine, metrics_app(registry))
+        server = await stack.enter_async_context(served(app, listener))
+        display.begin(instrumentation.snapshot())
+        clients = await stack.enter_async_context(workload(HOST, port, options.seed))
+        async for _ in _seconds(options.seconds):
+            _raise_failure([server, *clients])
+            display.show(instrumentation.snapshot())
+        display.end(instrumentation.snapshot())
+
+
+async def _engine(kind: str, stack: contextlib.AsyncExitStack) -> AsyncEngine:
+    """Return an engine on a new database; `stack` disposes of both."""
+    engine = create_async_engine(
+        await stack.enter_async_context(database(kind)),
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=POOL_SIZE,
+        max_overflow=MAX_OVERFLOW,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_pre_ping=True,
+    )
+    stack.push_async_callback(engine.dispose)
+    return engine
+
+
+def _title(options: Options) -> str:
+    return f"pool_exporter demo: {options.database}, pool_size {POOL_SIZE}, max_overflow {MAX_OVERFLOW}"
+
+
+async def _seconds(limit: float | None) -> AsyncIterator[None]:
+    """Yield once a second and once at the limit, both in seconds; for ever if it is None."""
+    clock = asyncio.get_running_loop().time
+    now = start = clock()
+    end = math.inf if limit is None else start + limit
+    while now < end:
+        ticks = math.floor((now - start) / _TICK_SECONDS + 0.5) + 1  # a timer may fire a little early
+        await asyncio.sleep(max(0.0, min(start + ticks * _TICK_SECONDS, end) - now))
+        yield
+        now = clock()
+
+
+def _raise_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Raise what ended a task that ought to run as long as the demo."""
+    for task in tasks:
+        if task.done():
+            task.result()
+            raise RuntimeError(f"a part of the demo ended by itself: {task!r}")

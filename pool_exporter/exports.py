@@ -1,0 +1,102 @@
+"""Keep what the process exports: for each registry one collector over the pools that share it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from pool_exporter.catalogue import Detail
+from pool_exporter.exporters.prometheus import PoolCollector
+from pool_exporter.instrumentation import Instrumentation
+from pool_exporter.naming import Names
+from pool_exporter.records import PoolSnapshot
+
+Bounds = Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What all pools of one registry share. `buckets` is None where none were asked for."""
+
+    detail: Detail
+    buckets: Bounds | None
+
+
+class Export:
+    """The pools of one registry, and the collector that serves them."""
+
+    def __init__(self, detail: Detail, bounds: Bounds) -> None:
+        self.detail = detail
+        self.bounds = bounds
+        self.names: Names[Instrumentation] = Names(lambda pool: pool._over())
+        self.collector = PoolCollector(self.snapshots, detail=detail)
+
+    def pools(self) -> list[Instrumentation]:
+        """Return the pools that are still there, each with its name brought up to date."""
+        pools = []
+        for name, pool in self.names.items():
+            pool._name = name
+            if not pool._gone():
+                pools.append(pool)
+        return pools
+
+    def snapshots(self) -> Iterator[PoolSnapshot]:
+        """Yield a snapshot of each pool, one at a time; a pool that fails costs only itself."""
+        for pool in self.pools():
+            try:
+                yield pool.snapshot()
+            except Exception as error:
+                pool._ledger.faults.report("snapshot", error)
+
+
+class Exports:
+    """Every registry's export. Registries are held weakly."""
+
+    def __init__(self) -> None:
+        self._by_registry: weakref.WeakKeyDictionary[CollectorRegistry, Export] = weakref.WeakKeyDictionary()
+        self._unserved: Export | None = None  # the pools of registry=None, which have names too
+
+    def of(self, registry: CollectorRegistry | None, options: ExportOptions, bounds: Bounds) -> Export:
+        """Return a registry's export, its collector registered.
+
+        Raises `ValueError` where the registry has one of our names from elsewhere, or where its
+        pools have other buckets or another level of detail.
+        """
+        if registry is None:
+            if self._unserved is None:
+                self._unserved = Export(options.detail, bounds)
+            return self._unserved
+        export = self._by_registry.get(registry)
+        if export is None:
+            export = Export(options.detail, bounds)
+            _register(registry, export.collector)
+            self._by_registry[registry] = export
+        elif options.buckets is not None and options.buckets != export.bounds:
+            raise ValueError(
+                "buckets: this registry's pools have other buckets already; give every instrument() "
+                "of one registry the same buckets, or pass another registry"
+            )
+        elif export.detail != options.detail:
+            raise ValueError(
+                f"detail={options.detail!r}: this registry's pools are exported with "
+                f"detail={export.detail!r}; give every instrument() of one registry the same"
+            )
+        return export
+
+    def all(self) -> list[Export]:
+        """Return every export that there is."""
+        found = list(self._by_registry.values())
+        return found if self._unserved is None else [*found, self._unserved]
+
+
+def _register(registry: CollectorRegistry, collector: PoolCollector) -> None:
+    try:
+        registry.register(collector)
+    except ValueError as error:
+        raise ValueError(
+            f"registry: it already has a metric that pool_exporter would export ({error}); "
+            "unregister the other one, or pass registry=CollectorRegistry() and serve that"
+        ) from error

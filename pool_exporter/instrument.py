@@ -1,0 +1,187 @@
+"""Join the rooms: attach to an engine, keep a ledger of its pool, name it, export it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from pool_exporter.arguments import (
+    checked_detail,
+    checked_flag,
+    checked_name,
+    checked_registry,
+    disabled,
+    not_an_engine,
+)
+from pool_exporter.capture.activity import RecordProbe
+from pool_exporter.capture.attach import Attachment, active_tap, root_engine, seam_objections
+from pool_exporter.capture.describe import default_name
+from pool_exporter.catalogue import Detail, resolve_buckets
+from pool_exporter.exports import ExportOptions, Exports
+from pool_exporter.instrumentation import Instrumentation, NullInstrumentation
+from pool_exporter.ledger import Ledger
+from pool_exporter.records import PoolSnapshot
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+logger = logging.getLogger("pool_exporter")
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What a call of `instrument` asked for."""
+
+    name: str | None
+    registry: CollectorRegistry | None
+    buckets: Mapping[str, tuple[float, ...]] | None
+    statements: bool
+    detail: Detail
+
+
+_DEFAULTS = _Options(name=None, registry=REGISTRY, buckets=None, statements=True, detail="full")
+
+
+class _Process:
+    """What this process has instrumented. Prometheus's default registry is global, and so is this."""
+
+    def __init__(self) -> None:
+        self.exports = Exports()
+        self._said: set[str] = set()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.after_fork)
+
+    def warn_once(self, message: str, *arguments: object) -> None:
+        """Log a warning unless the same was logged before."""
+        text = message % arguments
+        if text not in self._said:
+            self._said.add(text)
+            logger.warning("%s", text)
+
+    def after_fork(self) -> None:
+        """Let every pool start again in a forked child, from the connections it inherited."""
+        for export in self.exports.all():
+            export.names.after_fork()
+            for _, pool in export.names.items():
+                pool._after_fork()
+
+
+_PROCESS = _Process()
+
+
+def instrument(
+    engine: AsyncEngine | Engine,
+    *,
+    name: str | None = None,
+    registry: CollectorRegistry | None = REGISTRY,
+    buckets: Mapping[str, Sequence[float]] | None = None,
+    statements: bool = True,
+    detail: Detail = "full",
+) -> Instrumentation:
+    """Export the truth about an engine's connection pool from now on.
+
+    Works on a pool in any state, once or again: a second call for the same engine returns the
+    same `Instrumentation`. Listeners and overrides go on this engine's own pool and dialect.
+
+    - `engine`: an `AsyncEngine` or `Engine`; an option engine stands for the engine it was made of.
+    - `name`: the `pool` label, 1 to 200 characters. Default: the engine's `pool_logging_name`,
+      else `host:port/database`. A name that another live pool has gets a suffix (`-2`) and a warning.
+    - `registry`: the prometheus_client registry; None exports nothing and leaves `snapshot()`.
+    - `buckets`: upper bounds in seconds by histogram name, for all pools of the registry.
+    - `statements`: count statements, and see them as activity of a use.
+    - `detail`: "full" or "basic", which exports fewer series; for all pools of the registry.
+
+    Raises `TypeError` or `ValueError` that names the argument, the value and the remedy. With
+    `POOL_EXPORTER_DISABLED=1` in the environment it touches nothing and returns a null object.
+    """
+    if disabled():
+        return NullInstrumentation(name or "")
+    options = _Options(
+        name=checked_name(name),
+        registry=checked_registry(registry),
+        buckets=None if buckets is None else resolve_buckets(buckets),
+        statements=checked_flag("statements", statements),
+        detail=checked_detail(detail),
+    )
+    root = root_engine(engine)
+    if root is None:
+        raise not_an_engine(engine)
+    known = _known(root)
+    if known is not None:
+        return _again(known, root, options)
+    return _new(root, options)
+
+
+def _new(engine: Engine, options: _Options) -> Instrumentation:
+    export = _PROCESS.exports.of(
+        options.registry,
+        ExportOptions(options.detail, options.buckets),
+        options.buckets or resolve_buckets(None),
+    )
+    if options.registry is not None and os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        _PROCESS.warn_once(
+            "PROMETHEUS_MULTIPROC_DIR is set: pool metrics cover the process that serves the scrape only"
+        )
+    objections = seam_objections(engine.pool)
+    if objections is not None:
+        _PROCESS.warn_once(
+            "pool_exporter uses SQLAlchemy's events only, and leaves out what they do not tell "
+            '(info{mode="reduced"}): %s',
+            objections,
+        )
+    # Pools that are not exported share no buckets.
+    bounds = export.bounds if options.registry is not None else options.buckets or resolve_buckets(None)
+    ledger = Ledger(bounds, RecordProbe())
+    attachment = Attachment(
+        engine, ledger, mode="full" if objections is None else "reduced", statements=options.statements
+    )
+    pool = _Instrumented(options.name or default_name(engine), ledger, attachment, options)
+    pool._name = export.names.claim(pool._name, pool)
+    return pool
+
+
+class _Instrumented(Instrumentation):
+    """An instrumentation that knows what it was asked for, to compare a second call with."""
+
+    def __init__(self, name: str, ledger: Ledger, attachment: Attachment, options: _Options) -> None:
+        super().__init__(name, ledger, attachment)
+        self.options = options
+        self.attachment = attachment
+
+    def uninstrument(self) -> None:
+        super().uninstrument()
+        for export in _PROCESS.exports.all():
+            export.names.release(self)
+
+
+def _known(engine: Engine) -> _Instrumented | None:
+    tap = active_tap(engine)
+    owner = tap.owner if tap is not None else None
+    return owner if isinstance(owner, _Instrumented) else None
+
+
+def _again(known: _Instrumented, engine: Engine, options: _Options) -> Instrumentation:
+    different = [
+        f"{option.name}={getattr(options, option.name)!r}"
+        for option in fields(_Options)
+        if getattr(options, option.name)
+        not in (getattr(known.options, option.name), getattr(_DEFAULTS, option.name))
+    ]
+    if different:
+        raise ValueError(
+            f"{', '.join(different)}: this engine's pool is instrumented already as {known.name!r}, with other "
+            "options; call instrument() once for it, or uninstrument() the first before"
+        )
+    known.attachment.add_engine(engine)  # two engines on one pool
+    return known
+
+
+def snapshots() -> list[PoolSnapshot]:
+    """Return a snapshot of every pool that is instrumented in this process."""
+    return [snapshot for export in _PROCESS.exports.all() for snapshot in export.snapshots()]

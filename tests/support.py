@@ -1,0 +1,21 @@
+"""Find the programs that some tests run as real servers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def need_tool(name: str, debian_package: str) -> str:
+    """Return the path of a program; without it skip the test, or fail it where CI is set."""
+    path = shutil.which(
+        name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+    )
+    if path is not None:
+        return path
+    message = f"{name} is missing; install it with: apt-get install {debian_package}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
