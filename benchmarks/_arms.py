@@ -42,7 +42,7 @@ def listeners(engine: AsyncEngine) -> Any:
     of how long connections are held.
     """
     registry = CollectorRegistry()
-    pool = engine.sync_engine.pool
+    pool: Any = engine.sync_engine.pool
     labels = {"pool": "primary"}
     checked_out = Gauge("db_pool_checked_out", "Connections in use.", list(labels), registry=registry)
     checked_in = Gauge("db_pool_checked_in", "Connections idle.", list(labels), registry=registry)

@@ -36,7 +36,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on: cores, load before the run, versions."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)

@@ -2,8 +2,9 @@
 
 Each import runs in a new interpreter, which times it by itself, without its own start. In each
 round every arm runs once, in an order shuffled by `--seed`; ratios are to the first arm of the
-same round, medians with quartiles; the second arm is the same again, as a control. Byte code is
-compiled and files are in the system's cache before the first round. Times are milliseconds of
+same round, medians with quartiles; the second arm is the same again, as a control. Every
+import ran once before the first round, so that byte code is compiled (written, whatever
+PYTHONDONTWRITEBYTECODE says) and files are in the system's cache. Times are milliseconds of
 CPU; ratios have no unit.
 """
 
@@ -35,10 +36,11 @@ print(time.process_time() - began)
 
 def seconds(statement: str) -> float:
     """Return the CPU seconds of an import statement in a new interpreter."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     process = subprocess.run(
         [sys.executable, "-c", _TIMED.format(statement=statement)],
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment,
         stdout=subprocess.PIPE,
         check=True,
         text=True,

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from pool_exporter.catalogue import Detail
 from pool_exporter.exporters.prometheus import PoolCollector
+from pool_exporter.faults import Faults
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.naming import Names
 from pool_exporter.records import PoolSnapshot
@@ -32,6 +33,7 @@ class Export:
         self.detail = detail
         self.bounds = bounds
         self.names: Names[Instrumentation] = Names(lambda pool: pool._over())
+        self.faults = Faults()
         self.collector = PoolCollector(self.snapshots, detail=detail)
 
     def pools(self) -> list[Instrumentation]:
@@ -39,17 +41,32 @@ class Export:
         pools = []
         for name, pool in self.names.items():
             pool._name = name
-            if not pool._gone():
+            try:
+                gone = pool._gone()
+            except Exception as error:
+                gone = False
+                pool._ledger.faults.report("gone", error)
+            if not gone:
                 pools.append(pool)
         return pools
 
     def snapshots(self) -> Iterator[PoolSnapshot]:
-        """Yield a snapshot of each pool, one at a time; a pool that fails costs only itself."""
-        for pool in self.pools():
+        """Yield a snapshot of each pool, one at a time; a pool that fails costs only itself.
+
+        Whatever fails, the other metrics of the registry are served.
+        """
+        try:
+            pools = self.pools()
+        except Exception as error:
+            self.faults.report("pools", error)
+            return
+        for pool in pools:
             try:
-                yield pool.snapshot()
+                snapshot = pool.snapshot()
             except Exception as error:
                 pool._ledger.faults.report("snapshot", error)
+            else:
+                yield snapshot
 
 
 class Exports:

@@ -24,6 +24,7 @@ class Instrumentation:
         self._ledger = ledger
         self._attachment = attachment
         self._last_state: PoolState | None = None
+        self._final: PoolSnapshot | None = None
         if attachment is not None:
             attachment.tap.owner = self
 
@@ -35,8 +36,10 @@ class Instrumentation:
     def snapshot(self) -> PoolSnapshot:
         """Return the truth about the pool at this moment, as one consistent record.
 
-        Works after `uninstrument()` too: it then returns what was known last.
+        Works after `uninstrument()` too: it then returns what was known at that moment.
         """
+        if self._final is not None:
+            return self._final
         return self._ledger.snapshot(self._state())
 
     def _state(self) -> PoolState:
@@ -52,7 +55,11 @@ class Instrumentation:
 
         Works under load: uses in progress go on undisturbed and are no longer counted.
         """
-        if self._attachment is not None:
+        if self._attachment is not None and self._final is None:
+            try:
+                self._final = self.snapshot()
+            except Exception as error:
+                self._ledger.faults.report("final snapshot", error)
             self._attachment.detach()
 
     def _gone(self) -> bool:

@@ -1,0 +1,8 @@
+"""Let the assertions of shared modules say what they compared, as those of tests do."""
+
+import pytest
+
+# Before anything imports them.
+pytest.register_assert_rewrite(
+    "tests.laws", "tests.postgres", "tests.engines.databases", "tests.scenarios.harness"
+)

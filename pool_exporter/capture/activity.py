@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from typing import Any
 
 from pool_exporter.capture.context import mark_of
@@ -47,8 +49,22 @@ def _driver_busy(connection: Any) -> bool:
     info = getattr(connection, "info", None)
     if getattr(info, "transaction_status", None) == PSYCOPG_ACTIVE:
         return True
-    section = getattr(connection, "_stmt_exclusive_section", None)  # asyncpg, while it executes
-    if getattr(section, "_acquired", 0):
+    locked = getattr(getattr(connection, "lock", None), "locked", None)  # psycopg, in notifies() too
+    if callable(locked) and locked():
+        return True
+    if getattr(getattr(connection, "_stmt_exclusive_section", None), "_acquired", 0):  # asyncpg
         return True
     listeners = getattr(connection, "_listeners", None)  # asyncpg, after LISTEN
-    return bool(listeners) and isinstance(listeners, dict)
+    if listeners and isinstance(listeners, dict):
+        return True
+    return _awaits_answer(getattr(connection, "_protocol", None))
+
+
+def _awaits_answer(protocol: Any) -> bool:
+    """Tell whether asyncpg's protocol waits for the server, in a COPY for one.
+
+    It says so nowhere but in a future, which its C class lets nobody see but the collector.
+    """
+    if type(protocol).__module__.partition(".")[0] != "asyncpg":
+        return False
+    return any(isinstance(one, asyncio.Future) and not one.done() for one in gc.get_referents(protocol))

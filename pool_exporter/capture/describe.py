@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import IPv6Address
 from itertools import zip_longest
 from typing import Any
 
@@ -27,8 +28,8 @@ def server_of(url: URL) -> str:
     for parameter in ("unix_socket", "unix_sock"):  # of the drivers of MySQL, of pg8000
         if parameter in url.query:
             return ",".join(_values(url, parameter))
-    if url.username is None and "@" in (url.database or ""):
-        return ""  # a user with an unescaped slash, so that what was taken for the host is part of it
+    if _is_misread(url):
+        return ""
     hosts = [url.host] if url.host else _values(url, "host")
     ports = [str(url.port)] if url.port else _values(url, "port")
     default = _PORTS.get(url.get_backend_name())
@@ -36,6 +37,16 @@ def server_of(url: URL) -> str:
         ports *= len(hosts)  # one for all
     pairs = zip_longest(hosts, ports[: len(hosts)], fillvalue="")
     return ",".join(_address(host, port or default) for host, port in pairs)
+
+
+def _is_misread(url: URL) -> bool:
+    """Tell whether part of a user or password, not escaped, was taken for the host."""
+    if url.username is None and "@" in (url.database or ""):
+        return True  # a user with a slash
+    try:
+        return ":" in (url.host or "") and not IPv6Address(url.host or "")
+    except ValueError:
+        return True  # a password with brackets
 
 
 def _values(url: URL, parameter: str) -> list[str]:

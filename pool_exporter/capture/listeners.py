@@ -26,7 +26,7 @@ class PoolListeners:
         if self.tap.active:
             try:
                 self.tap.ledger.initialised(self.tap.entry(record))
-                if not self.tap.is_followed():
+                if not self.tap.is_followed(self.tap):
                     # Its acquire had begun before the pool was attached: only the event of
                     # its checkout, which is still to come, tells that a use begins.
                     listen_to_pool(self.tap, record._ConnectionRecord__pool, checkouts=True)
@@ -73,7 +73,7 @@ class PoolListeners:
         """The start of a use where `pool.connect()` cannot be followed."""
         if self.tap.active:
             try:
-                self.tap.checked_out(record, followed=self.tap.is_followed())
+                self.tap.checked_out(record, followed=self.tap.is_followed(self.tap))
             except Exception as error:
                 self.tap.fault("on_checkout", error)
 

@@ -47,12 +47,15 @@ def is_seam(cls: type) -> bool:
     return _SEAMS.get(cls.__base__ or object) is cls
 
 
-def is_followed() -> bool:
-    """Tell whether the checkout event in progress belongs to an acquire that `connect` follows."""
+def is_followed(tap: Tap) -> bool:
+    """Tell whether the checkout event in progress belongs to an acquire that `connect` reports to a tap.
+
+    It may report to one that was taken off meanwhile.
+    """
     frame = sys._getframe(1)
     for _ in range(_FRAMES_TO_CONNECT):
         if frame.f_code in _CONNECT_CODES:
-            return True
+            return frame.f_locals.get("tap") is tap
         if frame.f_back is None:
             return False
         frame = frame.f_back

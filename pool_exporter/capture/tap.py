@@ -42,7 +42,7 @@ class Tap:
         self.disposed_after: int | None = None  # connects counted when the engine was last disposed
         self.pool_listeners: Any = None
         self.attach_pool: Callable[[Pool], None] = lambda pool: None
-        self.is_followed: Callable[[], bool] = lambda: False
+        self.is_followed: Callable[[Tap], bool] = lambda tap: False
         self._engines: list[weakref.ref[Engine]] = []
         self._closing: dict[int, str] = {}  # task key -> the reason of the closes that it makes
 

@@ -62,10 +62,14 @@ class PoolCollector(Collector):
 
 
 class Piece(NamedTuple):
-    """Hold a part of one family, and what it took to make and takes to render, in samples."""
+    """Hold a part of one family, and what it took to make and takes to render, in samples.
+
+    `plain` says that its names are the catalogue's, which no format has to escape.
+    """
 
     family: Family
     cost: int
+    plain: bool
 
 
 def next_family(families: Iterator[Family]) -> Family | None:
@@ -87,14 +91,16 @@ def pieces(family: Family, limit: int) -> Iterator[Piece]:
     A piece without samples is what remains of a family without any, or the taking of snapshots.
     """
     labels = family.samples[0].labels if family.samples else None
+    plain = isinstance(labels, _Deferred)
     if isinstance(labels, _Deferred):
         batches = labels.batches(limit, {sample.name for sample in family.samples})
     else:
         batches = _batches(family.samples, limit)
+    piece = family  # the first piece needs no other: a family checks its name when it is made
     for samples, cost in batches:
-        piece = Family(family.name, family.documentation, family.type, family.unit)
         piece.samples = samples
-        yield Piece(piece, cost)
+        yield Piece(piece, cost, plain)
+        piece = Family(family.name, family.documentation, family.type, family.unit)
 
 
 def _batches(samples: list[Sample], limit: int) -> Iterator[tuple[list[Sample], int]]:

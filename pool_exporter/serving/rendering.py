@@ -7,9 +7,11 @@ the header that it repeats for every piece, and the trailer, are cut off.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from prometheus_client.core import Metric as Family
 from prometheus_client.core import Sample
+from prometheus_client.openmetrics.exposition import ALLOWUTF8, UNDERSCORES
 from prometheus_client.registry import Collector
 
 from pool_exporter.exporters.prometheus import next_family, pieces
@@ -42,12 +44,14 @@ def render(
     if slice_cost is None:
         slice_cost = OPENMETRICS_SLICE_COST if openmetrics else SLICE_COST
     trailer = encoder(_Families())
+    unescaping = _unescaping(encoder)
     batch: list[Family] = []
     cost = 0
     cut = 0  # length of the header that the first family of the batch has had already
+    plain = True
 
     def flush() -> bytes:
-        text = encoder(_Families(*batch))
+        text = (unescaping if plain else encoder)(_Families(*batch))
         return text[cut : len(text) - len(trailer)]
 
     families = iter(collector.collect())
@@ -57,7 +61,8 @@ def render(
             for piece in pieces(part, slice_cost):
                 if cost and (begun or cost + piece.cost + _FAMILY_COST > slice_cost):
                     yield flush()
-                    batch, cost, cut = [], 0, 0
+                    batch, cost, cut, plain = [], 0, 0, True
+                plain = plain and piece.plain
                 cost += piece.cost + _FAMILY_COST
                 if piece.family.samples:
                     if begun:
@@ -67,6 +72,20 @@ def render(
             if not begun and not (restricted and part is family):
                 batch.append(_like(part, []))
     yield flush() + trailer
+
+
+def _unescaping(encoder: Encoder) -> Encoder:
+    """Return an encoder that writes plain names as they are: the same bytes in less time.
+
+    The usual escaping, by underscores, looks at every character of every name and leaves a plain
+    one as it is; the others change plain names too.
+    """
+    function, keywords = encoder, {}
+    if isinstance(encoder, partial):
+        function, keywords = encoder.func, encoder.keywords
+    if keywords.get("escaping", UNDERSCORES) != UNDERSCORES:
+        return encoder
+    return partial(function, **{**keywords, "escaping": ALLOWUTF8})
 
 
 class _Families(Collector):

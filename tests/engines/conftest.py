@@ -7,17 +7,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.engines.databases", "tests.laws")
-
-from tests.engines.databases import (  # noqa: E402 - after its assertions are made to explain themselves
-    Database,
-    MariadbDatabase,
-    PostgresDatabase,
-    SqliteDatabase,
-    do,
-)
-from tests.mariadb import MariadbServer, running_mariadb  # noqa: E402
-from tests.postgres import PostgresServer, running_server  # noqa: E402
+from tests.engines.databases import Database, MariadbDatabase, PostgresDatabase, SqliteDatabase, do
+from tests.mariadb import MariadbServer, running_mariadb
+from tests.postgres import PostgresServer, running_server
 
 
 @pytest.fixture(scope="session")

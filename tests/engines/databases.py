@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import os
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from sqlalchemy.util import greenlet_spawn
 from pool_exporter import Instrumentation, PoolSnapshot, instrument
 from tests.laws import assert_laws
 from tests.mariadb import MariadbServer
-from tests.postgres import PostgresServer, until
+from tests.postgres import DEADLINE_SECONDS, PostgresServer, until
 
 ASYNC = ("asyncpg", "psycopg_async", "aiosqlite", "asyncmy")
 SYNC = ("psycopg", "pysqlite", "pymysql")
@@ -101,6 +103,14 @@ async def do(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> 
     """Call a method of an engine or a connection, and await it where it is async."""
     result = function(*arguments, **keywords)
     return await result if inspect.isawaitable(result) else result
+
+
+async def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Return when the condition holds, while the event loop runs; fail after the deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"never came to be: {what}"
+        await asyncio.sleep(0.002)
 
 
 async def within(database: Database, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,8 @@ from sqlalchemy.pool import StaticPool
 
 from pool_exporter import Instrumentation
 from pool_exporter.ledger import Ledger
-from tests.engines.databases import Database, PostgresDatabase, do, execute, watch
+from tests.engines.databases import Database, PostgresDatabase, do, eventually, execute, watch
 from tests.postgres import until
-from tests.scenarios.harness import eventually
 
 MakeDatabase = Callable[[str], Database]
 wiring = sys.modules["pool_exporter.instrument"]  # the attribute of that name is the function
@@ -55,7 +55,7 @@ class Watched:
         """Let time pass and tell whether the use looks idle for all of it."""
         self.clock.ahead += LATER
         quiet = self.pool.snapshot().oldest_quiet_seconds
-        assert quiet == 0.0 or LATER <= quiet
+        assert quiet == 0.0 or quiet >= LATER
         return quiet > 0.0
 
 
@@ -65,7 +65,9 @@ def make_watched(database_on: MakeDatabase) -> Callable[..., Watched]:
     return lambda driver, **options: Watched(database_on(driver).engine(**options))
 
 
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg_async", "aiosqlite", "asyncmy", "psycopg", "pysqlite"])
+@pytest.mark.parametrize(
+    "driver", ["asyncpg", "psycopg_async", "aiosqlite", "asyncmy", "psycopg", "pysqlite"]
+)
 async def test_silence_is_measured_from_the_last_activity(
     driver: str, make_watched: Callable[..., Watched]
 ) -> None:
@@ -89,9 +91,7 @@ async def test_silence_is_measured_from_the_last_activity(
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg_async", "aiosqlite", "asyncmy"])
-async def test_a_long_stream_is_not_quiet(
-    driver: str, make_watched: Callable[..., Watched]
-) -> None:
+async def test_a_long_stream_is_not_quiet(driver: str, make_watched: Callable[..., Watched]) -> None:
     """While a server-side cursor is open its use is at work, however long no chunk is fetched."""
     watched = make_watched(driver)
     connection = await watched.engine.connect()
@@ -141,10 +141,16 @@ async def test_a_result_read_to_its_end_is_over(driver: str, make_watched: Calla
 class Blocked:
     """A lock in the database that another session holds, for statements to wait for."""
 
-    def __init__(self, database: PostgresDatabase) -> None:
+    def __init__(self, database: Database) -> None:
+        assert isinstance(database, PostgresDatabase)
         self._database = database
+        number = int(database.name.removeprefix("app_"), 16)  # nobody else's
+        self.query = f"select pg_advisory_lock({number})"
         self._holder = database.server.observer()
-        self._holder.execute("select pg_advisory_lock(1)")
+
+    def __enter__(self) -> Blocked:
+        self._holder.execute(self.query)
+        return self
 
     def waiting(self) -> bool:
         """Tell whether the application waits for the lock."""
@@ -158,12 +164,15 @@ class Blocked:
         """Let the application go on."""
         self._holder.close()
 
+    def __exit__(self, *raised: object) -> None:
+        self.release()
 
-async def _fetch(driver_connection: Any) -> Any:
-    """Ask the database for the lock, by the driver's own interface."""
+
+async def _fetch(driver_connection: Any, query: str) -> Any:
+    """Ask the database by the driver's own interface."""
     if hasattr(driver_connection, "fetch"):
-        return await driver_connection.fetch("select pg_advisory_lock(1)")
-    cursor = await driver_connection.execute("select pg_advisory_lock(1)")
+        return await driver_connection.fetch(query)
+    cursor = await driver_connection.execute(query)
     return await cursor.fetchall()
 
 
@@ -174,16 +183,15 @@ async def test_a_call_of_the_driver_is_not_quiet(
 ) -> None:
     """A query that bypasses SQLAlchemy is seen by the driver's own state, statements counted or not."""
     database = database_on(driver)
-    assert isinstance(database, PostgresDatabase)
     watched = Watched(database.engine(), statements=statements)
-    blocked = Blocked(database)
     connection = await watched.engine.connect()
     raw = await connection.get_raw_connection()
-    task = asyncio.create_task(_fetch(raw.driver_connection))
-    await eventually(blocked.waiting, "the driver waits for the database")
-    assert not watched.is_quiet()
-    blocked.release()
-    await task
+    with Blocked(database) as blocked:
+        task = asyncio.create_task(_fetch(raw.driver_connection, blocked.query))
+        await eventually(blocked.waiting, "the driver waits for the database")
+        assert not watched.is_quiet()
+        blocked.release()
+        await task
     assert watched.is_quiet()
     await connection.close()
 
@@ -195,15 +203,14 @@ async def test_a_statement_under_way_is_not_quiet(
 ) -> None:
     """A statement that takes its time is work until it is through."""
     database = database_on(driver)
-    assert isinstance(database, PostgresDatabase)
     watched = Watched(database.engine(), statements=statements)
-    blocked = Blocked(database)
     connection = await watched.engine.connect()
-    task = asyncio.create_task(execute(connection, "select pg_advisory_lock(1)"))
-    await eventually(blocked.waiting, "the statement waits for the database")
-    assert not watched.is_quiet()
-    blocked.release()
-    await task
+    with Blocked(database) as blocked:
+        task = asyncio.create_task(execute(connection, blocked.query))
+        await eventually(blocked.waiting, "the statement waits for the database")
+        assert not watched.is_quiet()
+        blocked.release()
+        await task
     assert watched.is_quiet()
     await connection.close()
 
@@ -211,12 +218,9 @@ async def test_a_statement_under_way_is_not_quiet(
 def test_a_statement_under_way_in_a_thread_is_not_quiet(database_on: MakeDatabase) -> None:
     """The same on a synchronous engine, seen from another thread."""
     database = database_on("psycopg")
-    assert isinstance(database, PostgresDatabase)
     watched = Watched(database.engine())
-    blocked = Blocked(database)
-    with watched.engine.connect() as connection:
-        query = text("select pg_advisory_lock(1)")
-        thread = threading.Thread(target=connection.execute, args=(query,), daemon=True)
+    with watched.engine.connect() as connection, Blocked(database) as blocked:
+        thread = threading.Thread(target=connection.execute, args=(text(blocked.query),), daemon=True)
         thread.start()
         until(blocked.waiting, "the statement waits for the database")
         assert not watched.is_quiet()
@@ -297,12 +301,11 @@ async def test_a_psycopg_listener_is_not_quiet(database_on: MakeDatabase) -> Non
     assert watched.is_quiet()
 
     async def listen() -> str:
-        async for notification in driver_connection.notifies():
-            return str(notification.payload)
-        return ""
+        async with aclosing(driver_connection.notifies()) as notifications:
+            return str((await anext(notifications)).payload)
 
     task = asyncio.create_task(listen())
-    await eventually(lambda: driver_connection.lock.locked(), "psycopg waits for a notification")
+    await eventually(driver_connection.lock.locked, "psycopg waits for a notification")
     assert not watched.is_quiet()
     assert isinstance(database, PostgresDatabase)
     with database.server.observer() as observer:

@@ -352,8 +352,7 @@ def test_a_pool_that_replaces_its_own_methods_is_reduced(
     monkeypatch.setattr(_PROCESS, "_said", set())
     database = database_on(driver)
     engine = database.engine(poolclass=QueuePool)
-    original = engine.pool.connect
-    engine.pool.connect = lambda: original()
+    engine.pool.connect = engine.pool.connect
     pool = watch(engine)
     with engine.connect():
         check(pool, database, mode="reduced", used=1, uses=1, checkouts=1, acquires=None, pending=None)

@@ -13,9 +13,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import AssertionPool, NullPool, QueuePool, SingletonThreadPool, StaticPool
 from sqlalchemy.util import await_only
 
-from tests.engines.databases import Database, check, do, execute, watch
+from tests.engines.databases import Database, check, do, eventually, execute, watch
 from tests.postgres import until
-from tests.scenarios.harness import eventually
 
 MakeDatabase = Callable[[str], Database]
 drivers = pytest.mark.parametrize("driver", ["asyncpg", "psycopg_async", "aiosqlite", "psycopg", "pysqlite"])
@@ -50,9 +49,7 @@ async def test_idle_connections_and_those_out_are_adopted(driver: str, database_
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg_async", "aiosqlite"])
-async def test_an_acquire_that_waits_in_the_queue_is_adopted(
-    driver: str, database_on: MakeDatabase
-) -> None:
+async def test_an_acquire_that_waits_in_the_queue_is_adopted(driver: str, database_on: MakeDatabase) -> None:
     """A task that queued before is no acquire of ours, but its use is seen when it begins."""
     database = database_on(driver)
     engine = database.engine(pool_size=1, max_overflow=0)
@@ -66,8 +63,8 @@ async def test_an_acquire_that_waits_in_the_queue_is_adopted(
     await holder.close()
     late = await waiting
     check(pool, database, used=1, uses=1, checkouts=2, checkins=1, adopted=2, acquires=0, connects=1)
+    sync_pool(engine)._timeout = 0.01
     with pytest.raises(PoolTimeoutError):
-        sync_pool(engine)._timeout = 0.01
         await engine.connect()
     check(pool, database, used=1, timeouts=1, waits=1, acquires=1, unaccounted_slots=0)
     await late.close()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects.mysql.asyncmy import AsyncAdapt_asyncmy_connection
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import (
     AssertionPool,
@@ -27,10 +29,18 @@ def queue_pool(database: Database) -> Any:
     return AsyncAdaptedQueuePool if database.is_async else QueuePool
 
 
+def _ping_is_broken() -> bool:
+    """Tell whether SQLAlchemy's own wrapper refuses the call that SQLAlchemy makes of it."""
+    parameters = inspect.signature(AsyncAdapt_asyncmy_connection.ping).parameters
+    return parameters["reconnect"].default is inspect.Parameter.empty
+
+
 @every_driver
 @pytest.mark.parametrize("pre_ping", [False, True])
 async def test_a_queue_pool(driver: str, pre_ping: bool, database_on: MakeDatabase) -> None:
     """Two uses at once, a third that times out, an overflow close, a reuse and a dispose are counted."""
+    if driver == "asyncmy" and pre_ping and _ping_is_broken():
+        pytest.skip("this SQLAlchemy cannot ping with this asyncmy")
     database = database_on(driver)
     engine = database.engine(poolclass=queue_pool(database), pool_pre_ping=pre_ping, **SMALL)
     pool = watch(engine)
@@ -162,7 +172,7 @@ async def test_the_ends_of_uses(driver: str, database_on: MakeDatabase) -> None:
     await within(database, raw.detach)
     check(pool, database, detaches=1, uses=0, open=0, outside=1)
     await within(database, raw.close)
-    if driver == "psycopg_async":  # SQLAlchemy leaves a detached connection of this driver open
+    if driver in ("psycopg_async", "aiosqlite"):  # SQLAlchemy, or some versions of it, leave it open
         await driver_connection.close()
     check(pool, database, detaches=1, checkins=2, open=0)
 
@@ -181,7 +191,9 @@ async def test_a_connect_that_fails(driver: str, database_on: MakeDatabase) -> N
     for _ in range(2):
         with pytest.raises(Exception):  # noqa: B017 - each driver has its own
             await do(engine.connect)
-    snapshot = check(pool, database, acquires=2, failed_acquires=2, checkouts=0, connects=0, open=0, pending=0)
+    snapshot = check(
+        pool, database, acquires=2, failed_acquires=2, checkouts=0, connects=0, open=0, pending=0
+    )
     assert snapshot.connect_errors is not None
     assert list(snapshot.connect_errors.values()) == [2]
     assert not any(name.startswith("sqlalchemy.") for name in snapshot.connect_errors)

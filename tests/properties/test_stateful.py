@@ -37,7 +37,10 @@ MOST_WAITING = 4
 ROUND_SECONDS = 0.02
 """How long a machine waits at most for the next round of I/O."""
 
-EXPECTED = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.CancelledError)
+EXPECTED = (
+    *(SQLAlchemyError, OSError, asyncio.CancelledError),
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
+)
 """What an application must reckon with where backends die and tasks are cancelled."""
 
 STATEMENTS = ("select 1", "select pg_sleep(0.01)", "select 1/0", "select generate_series(1, 5000)", "commit")
@@ -104,7 +107,12 @@ class PoolMachine(RuleBasedStateMachine):
         self.application = f"machine-{next(self.numbers)}"
         options: dict[str, Any] = {"poolclass": NullPool}
         if not unpooled:
-            options = {"pool_size": 2, "max_overflow": overflow, "pool_timeout": timeout, "pool_use_lifo": lifo}
+            options = {
+                "pool_size": 2,
+                "max_overflow": overflow,
+                "pool_timeout": timeout,
+                "pool_use_lifo": lifo,
+            }
         self.engine = create_async_engine(
             f"postgresql+asyncpg://{self.server.address}",
             pool_pre_ping=pre_ping,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-
-pytest.register_assert_rewrite("tests.laws", "tests.postgres", "tests.scenarios.harness")
 
 from tests.postgres import PostgresServer, running_server
 from tests.scenarios.drivers import PostgresDatabase, SqliteDatabase
@@ -27,6 +26,13 @@ def own_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server for scenarios that stop it."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture
+def collected_here() -> Iterator[None]:
+    """Collect what a scenario leaves behind while its marks still apply, not in the midst of the next."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -39,7 +39,9 @@ class PostgresDatabase:
             if driver == "asyncpg"
             else "psycopg.OperationalError"
         )
-        self.refused = "builtins.ConnectionRefusedError" if driver == "asyncpg" else "psycopg.OperationalError"
+        self.refused = (
+            "builtins.ConnectionRefusedError" if driver == "asyncpg" else "psycopg.OperationalError"
+        )
         self.dead = (
             "asyncpg.exceptions.ConnectionDoesNotExistError"
             if driver == "asyncpg"

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
-import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import QueuePool
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 from pool_exporter import Instrumentation, PoolSnapshot, instrument
 from tests.laws import assert_laws
-from tests.postgres import DEADLINE_SECONDS
 from tests.scenarios.drivers import PostgresDatabase, SqliteDatabase
-
-LEFT_OPEN = [
-    pytest.mark.filterwarnings("ignore:unclosed connection:ResourceWarning"),  # asyncpg
-    pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning"),  # psycopg
-    pytest.mark.filterwarnings("ignore:.*was deleted before being closed:ResourceWarning"),  # aiosqlite
-]
-"""Marks of tests that let the collector take connections, which drivers complain about."""
+from tests.scenarios.waiting import Gate, eventually
 
 Database = PostgresDatabase | SqliteDatabase
 
@@ -215,33 +204,6 @@ class Rig:
         return gate
 
 
-class Gate:
-    """Hold async callers until it is opened."""
-
-    def __init__(self) -> None:
-        self._open = asyncio.Event()
-        self.waiting = 0
-
-    def pass_through(self, *arguments: Any) -> None:
-        self.waiting += 1
-        try:
-            await_only(self._open.wait())
-        finally:
-            self.waiting -= 1
-
-    def open(self) -> None:
-        """Let everybody through from now on."""
-        self._open.set()
-
-    def close(self) -> None:
-        """Hold everybody who comes from now on."""
-        self._open.clear()
-
-    async def reached(self, count: int = 1) -> None:
-        """Wait until so many callers are held."""
-        await eventually(lambda: self.waiting == count, f"{count} callers at the gate")
-
-
 @asynccontextmanager
 async def open_rig(
     driver: str, database: Database, *, scraped: bool = False, instrumented: bool = True, **options: Any
@@ -267,30 +229,4 @@ async def open_rig(
         database.close()
 
 
-async def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Return when the condition holds; fail after the deadline."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"never came to be: {what}"
-        await asyncio.sleep(0.002)
-
-
-async def cancel(task: asyncio.Task[Any], *, meanwhile: Callable[[], None] = lambda: None) -> None:
-    """Cancel a task and wait for its end; `meanwhile` runs when the cancellation is on its way."""
-    task.cancel()
-    meanwhile()
-    try:
-        await task
-    except asyncio.CancelledError:
-        return
-    raise AssertionError("the task was not cancelled")
-
-
-def reference(target: object) -> weakref.ref[Any]:
-    """Return a weak reference, to see when something is gone."""
-    return weakref.ref(target)
-
-
 OpenRig = Callable[..., Any]
-Step = Callable[[], Awaitable[None]]
-__all__ = ["LEFT_OPEN", "Gate", "OpenRig", "QueuePool", "Rig", "cancel", "eventually", "observed", "open_rig", "reference"]

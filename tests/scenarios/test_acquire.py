@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from tests.scenarios.drivers import ALL, ASYNC, POSTGRES
-from tests.scenarios.harness import OpenRig, eventually
+from tests.scenarios.harness import OpenRig
+from tests.scenarios.waiting import eventually
 
 on_all = pytest.mark.parametrize("driver", ALL)
 
@@ -166,7 +167,9 @@ async def test_21_stream_left_unread(rig: OpenRig) -> None:
     """A result that is streamed and not read to its end goes with its connection's return."""
     async with rig() as r:
         connection = await r.connect()
-        many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 100000) select i from n"
+        many = (
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < 100000) select i from n"
+        )
         result = await connection.stream(text(many))
         assert (await result.fetchone()) == (1,)
         await r.check(checkouts=1, connects=1, used=1)

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import event
 
 from tests.scenarios.drivers import ASYNC
-from tests.scenarios.harness import OpenRig, Rig, cancel, eventually
+from tests.scenarios.harness import OpenRig, Rig
+from tests.scenarios.waiting import cancel, eventually
 
 pytestmark = pytest.mark.parametrize("driver", ASYNC)
 
@@ -98,7 +99,9 @@ async def test_13e_cancelled_while_executing(rig: OpenRig) -> None:
         connection = await r.connect()
         await r.execute(connection)
         await r.check(checkouts=1, connects=1, used=1)
-        event.listen(r.sync_engine, "before_cursor_execute", lambda *arguments: r.database.freeze(), once=True)
+        event.listen(
+            r.sync_engine, "before_cursor_execute", lambda *arguments: r.database.freeze(), once=True
+        )
         with r.entered("do_execute") as executing:
             statement = asyncio.create_task(r.execute(connection))
             await executing.wait()

@@ -16,7 +16,7 @@ on_all = pytest.mark.parametrize("driver", ALL)
 
 async def fail_to_connect(r: Rig) -> None:
     """Ask for a connection and get an exception, whose class differs with driver and version."""
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - see above
+    with pytest.raises(Exception) as raised:
         await r.connect()
     assert not isinstance(raised.value, AssertionError)
 

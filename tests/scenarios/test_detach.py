@@ -7,7 +7,8 @@ import gc
 import pytest
 
 from tests.scenarios.drivers import ALL
-from tests.scenarios.harness import LEFT_OPEN, OpenRig
+from tests.scenarios.harness import OpenRig
+from tests.scenarios.waiting import LEFT_OPEN
 
 on_all = pytest.mark.parametrize("driver", ALL)
 pytestmark = LEFT_OPEN

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 
 import pytest
 
 from tests.scenarios.drivers import ALL, ASYNC
-from tests.scenarios.harness import LEFT_OPEN, OpenRig, Rig, eventually, reference
+from tests.scenarios.harness import OpenRig, Rig
+from tests.scenarios.waiting import LEFT_OPEN, eventually
 
 on_all = pytest.mark.parametrize("driver", ALL)
 on_async = pytest.mark.parametrize("driver", ASYNC)
@@ -45,7 +47,7 @@ async def test_14_dispose_with_one_idle_and_two_out(rig: OpenRig) -> None:
         await r.check(checkouts=4, connects=4, used=1)
         await r.do(connection.close)
         await r.check(checkins=4, used=0, idle=3)
-        gone = reference(old)
+        gone = weakref.ref(old)
         del idle, first, second, old
         await collected(r, lost=2)
         assert gone() is None

@@ -16,8 +16,9 @@ from sqlalchemy.pool import NullPool
 from pool_exporter import instrument
 from tests.postgres import PostgresServer
 from tests.scenarios.drivers import ALL, ASYNC_POSTGRES, POSTGRES
-from tests.scenarios.harness import LEFT_OPEN, OpenRig
+from tests.scenarios.harness import OpenRig
 from tests.scenarios.test_dispose import collected
+from tests.scenarios.waiting import LEFT_OPEN
 
 on_all = pytest.mark.parametrize("driver", ALL)
 on_postgres = pytest.mark.parametrize("driver", POSTGRES)
@@ -37,8 +38,6 @@ async def test_17_option_engine(rig: OpenRig) -> None:
             await r.do(connection.close)
             snapshot = await r.check(checkins=count, used=0, idle=1)
             assert snapshot.statements == count
-
-
 
 
 @on_all

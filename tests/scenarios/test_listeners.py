@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import event, exc
 
 from tests.scenarios.drivers import ALL, ASYNC
-from tests.scenarios.harness import LEFT_OPEN, OpenRig, eventually
+from tests.scenarios.harness import OpenRig, Rig
 from tests.scenarios.test_collection import NOT_CHECKED_IN
+from tests.scenarios.waiting import LEFT_OPEN, eventually
 
 on_all = pytest.mark.parametrize("driver", ALL)
 pytestmark = LEFT_OPEN
@@ -118,6 +119,13 @@ async def test_20d_another_checkin_listener_raises(rig: OpenRig) -> None:
         await r.check(idle=0, closes={"lost": 1})
 
 
+async def refused_and_collected(r: Rig) -> None:
+    """Ask for a connection in vain, and let the collector run."""
+    with pytest.raises(TheirError):
+        await r.connect()
+    gc.collect()
+
+
 @pytest.mark.parametrize("driver", ASYNC)
 async def test_20e_another_engine_connect_listener_raises(rig: OpenRig) -> None:
     """A connection that engine_connect refuses is abandoned, and collected as a leak."""
@@ -128,9 +136,7 @@ async def test_20e_another_engine_connect_listener_raises(rig: OpenRig) -> None:
     async with rig() as r:
         event.listen(r.sync_engine, "engine_connect", refuse)
         with pytest.warns(exc.SAWarning, match=NOT_CHECKED_IN):
-            with pytest.raises(TheirError):
-                await r.connect()
-            gc.collect()
+            await refused_and_collected(r)
         await r.check(checkouts=1, connects=1, leaks_collected=1, closes={"lost": 1})
 
 
@@ -143,7 +149,5 @@ async def test_20e_another_engine_connect_listener_raises_sync(rig: OpenRig) -> 
 
     async with rig() as r:
         event.listen(r.sync_engine, "engine_connect", refuse)
-        with pytest.raises(TheirError):
-            await r.connect()
-        gc.collect()
+        await refused_and_collected(r)
         await r.check(checkouts=1, connects=1, leaks_collected=1, idle=1)

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy.pool import AssertionPool, SingletonThreadPool, StaticPool
 
 from tests.scenarios.drivers import ALL
-from tests.scenarios.harness import LEFT_OPEN, OpenRig
+from tests.scenarios.harness import OpenRig
+from tests.scenarios.waiting import LEFT_OPEN
 
 on_all = pytest.mark.parametrize("driver", ALL)
 on_sync = pytest.mark.parametrize("driver", ["psycopg"])

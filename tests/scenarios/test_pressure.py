@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import exc
 
 from tests.scenarios.drivers import ALL, ASYNC
-from tests.scenarios.harness import OpenRig, cancel
+from tests.scenarios.harness import OpenRig
+from tests.scenarios.waiting import cancel
 
 on_async = pytest.mark.parametrize("driver", ASYNC)
 
@@ -30,7 +31,7 @@ async def test_surprise_01_stranded_waiter(rig: OpenRig, cause: str) -> None:
         else:
             r.database.refuse()
             gate.open()
-            with pytest.raises(Exception) as raised:  # noqa: PT011 - drivers and versions differ
+            with pytest.raises(Exception) as raised:
                 await connecting
             assert not isinstance(raised.value, (AssertionError, exc.TimeoutError))
             r.database.accept()

@@ -12,7 +12,8 @@ import pytest
 
 from tests.postgres import PostgresServer
 from tests.scenarios.drivers import PostgresDatabase
-from tests.scenarios.harness import OpenRig, Rig, eventually, observed
+from tests.scenarios.harness import OpenRig, Rig, observed
+from tests.scenarios.waiting import eventually
 
 
 def in_forked_child(look: Any) -> Any:

@@ -1,0 +1,250 @@
+"""Test that a failure inside this library never reaches the application, wherever it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.pool import QueuePool
+
+from pool_exporter import Instrumentation, PoolSnapshot, instrument
+from pool_exporter.ledger import Ledger
+from tests.laws import assert_laws
+from tests.postgres import PostgresServer
+from tests.robustness import injection
+from tests.robustness.workloads import Application, Transcript, other_pools, use_pools
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the application leaves much to the collector, on purpose
+
+FUNCTIONS = injection.functions()
+
+
+@contextmanager
+def noting(called: set[CodeType]) -> Iterator[None]:
+    """Note the code that is run in any thread."""
+
+    def note(frame: FrameType, what: str, argument: object) -> None:
+        called.add(frame.f_code)
+
+    sys.setprofile(note)
+    threading.setprofile(note)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]  # typeshed knows of no None
+
+
+async def run(
+    server: PostgresServer, directory: Path, during: AbstractContextManager[None], *, bare: bool = False
+) -> tuple[Transcript, list[Instrumentation]]:
+    """Run the application, instrumented unless `bare`; all but `instrument()` is done `during` something."""
+    registry = CollectorRegistry()
+    instrumentations: list[Instrumentation] = []
+    application, late = Application(server, "application"), Application(server, "late")
+    connection = await late.engine.connect()
+    others = other_pools(directory)
+    if not bare:
+        for number, engine in enumerate((application.engine, late.engine, *(engine for engine, _ in others))):
+            instrumentations.append(instrument(engine, name=f"pool {number}", registry=registry))
+    with during:
+        generate_latest(registry)
+        steps = await application.run()
+        await connection.close()
+        await late.engine.dispose()
+        steps += use_pools(others)
+        generate_latest(registry)
+    await application.engine.dispose()
+    gc.collect()
+    for _ in range(3):  # for the loop to let go of what was collected
+        await asyncio.sleep(0)
+    return steps, instrumentations
+
+
+BY_INSTRUMENT = {
+    *("attach:Attachment.__init__", "attach:Attachment.add_engine", "attach:_accepts", "attach:active_tap"),
+    *("attach:root_engine", "attach:seam_objections", "privates:missing", "describe:default_name"),
+    *("counts:Counts.__init__", "counts:ErrorCounts.__init__", "counts:Histogram.__init__"),
+    *("deferring:Deferring.__init__", "ledger:Ledger.__init__", "ledger:Ledger._begin_counting"),
+    *(
+        "dialect:_ping",
+        "dialect:_statement",
+        "dialect:_transaction",
+        "dialect:_wraps",
+        "dialect:wrap_dialect",
+    ),
+    *("listeners:DialectListeners.__init__", "listeners:PoolListeners.__init__"),
+    *("listeners:_inert", "listeners:_ours", "listeners:listen_to_dialect"),
+    *("naming:Names.__init__", "naming:Names._free", "naming:Names.claim"),
+    *("seam:_cleanup", "seam:_close_connection", "seam:_connect", "seam:_connect_per_thread"),
+    *("seam:_connect_shared", "seam:_dec_overflow", "seam:_dispose", "seam:_pool_overrides"),
+    *("seam:_queue_overrides", "seam:_recreate", "seam:_return_conn", "seam:share"),
+    *("tap:Tap.__init__", "tap:Tap.add_engine"),
+}
+"""What instrument() alone calls, whose caller gets the exception."""
+
+AT_OTHER_TIMES = {
+    # By uninstrument() and after a fork.
+    *("attach:Attachment.detach", "naming:Names.release"),
+    *("attach:still_connected", "ledger:Ledger.reset_after_fork", "naming:Names.after_fork"),
+    "deferring:Deferring._unlock_after_fork",
+    # Between threads, or in the middle of an operation.
+    *("deferring:Deferring._defer", "deferring:Deferring._interrupted", "deferring:Deferring._settle"),
+    # Where no engine is left, where an event went missing, in reduced mode, and in psycopg.
+    *("ledger:Ledger.at_rest", "ledger:Ledger.held_entries", "ledger:Ledger._end_silent"),
+    *("tap:_has_room", "activity:_cursor_open"),
+    # Protocols, and what stands in for them.
+    *("snapshotting:NoProbe.busy", "snapshotting:NoProbe.ended_silently"),
+    *("snapshotting:Probe.busy", "snapshotting:Probe.ended_silently"),
+}
+"""What no step of the application calls."""
+
+GUARDS = {
+    *(name for name in FUNCTIONS if name.startswith("listeners:") and ".on_" in name),
+    *("dialect:_begin", "dialect:_ping_begun", "dialect:_ping_ended"),
+    *("seam:_announce", "seam:_withdraw", "seam:_not_begun", "seam:_gave_up", "seam:_fault"),
+    *("seam:_SharedFairy._checkin", "tap:Tap.fault", "tap:_record_collected"),
+}
+"""What keeps the others' faults from the application: its whole body is a `try`, or a report."""
+
+OF_NO_POOL = {"naming:Names.items"}
+"""What is said in the log alone, since no pool is concerned."""
+
+
+@pytest.fixture(scope="module")
+def expected() -> Transcript:
+    """What the application sees without us, written down once."""
+    return []
+
+
+async def test_every_function_is_tried(server: PostgresServer, tmp_path: Path) -> None:
+    """Each function of ours is called by the application's steps, or it is listed here why it is not."""
+    called: set[CodeType] = set()
+    await run(server, tmp_path, noting(called))
+    uncalled = {name for name, function in FUNCTIONS.items() if function.__code__ not in called}
+    assert sorted(uncalled - GUARDS - AT_OTHER_TIMES - BY_INSTRUMENT) == []
+    assert sorted((AT_OTHER_TIMES | BY_INSTRUMENT) - uncalled) == []
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - GUARDS - AT_OTHER_TIMES - BY_INSTRUMENT))
+async def test_a_fault_of_ours_stays_with_us(
+    name: str,
+    server: PostgresServer,
+    tmp_path: Path,
+    expected: Transcript,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whichever function of ours raises, the application sees what it sees without us; we count and say it."""
+    if not expected:
+        expected += (await run(server, tmp_path, nullcontext(), bare=True))[0]
+    steps, instrumentations = await run(server, tmp_path, injection.raising(FUNCTIONS[name]))
+    assert steps == expected
+    assert injection.strikes > 0
+    if name not in OF_NO_POOL:
+        assert sum(one.snapshot().telemetry_errors for one in instrumentations) > 0
+    said = [record for record in caplog.records if record.name == "pool_exporter"]
+    assert {record.levelno for record in said} == {logging.WARNING}
+    kinds = Counter(record.getMessage() for record in said)
+    assert max(kinds.values()) <= len(instrumentations)  # once per kind and pool
+
+
+async def test_without_a_fault_nothing_is_said(
+    server: PostgresServer, tmp_path: Path, expected: Transcript, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The application sees with us what it sees without us, the laws hold, and the log is empty."""
+    steps, instrumentations = await run(server, tmp_path, nullcontext())
+    bare, _ = await run(server, tmp_path, nullcontext(), bare=True)
+    assert steps == bare
+    for instrumentation in instrumentations:
+        assert_laws(instrumentation.snapshot())
+    assert [record for record in caplog.records if record.name == "pool_exporter"] == []
+
+
+class _Deaf(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ValueError("a handler that fails")
+
+
+class _Curious(logging.Handler):
+    def __init__(self, instrumentation: Instrumentation) -> None:
+        super().__init__()
+        self.instrumentation = instrumentation
+        self.seen: list[PoolSnapshot] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(self.instrumentation.snapshot())
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """An engine on a SQLite file."""
+    engine = create_engine(f"sqlite:///{tmp_path}/database", poolclass=QueuePool)
+    yield engine
+    engine.dispose()
+
+
+def test_a_log_handler_that_raises_is_nobodys_problem(engine: Engine) -> None:
+    """A fault whose log record makes a handler raise is counted, and the application goes on."""
+    handler = _Deaf()
+    logging.getLogger("pool_exporter").addHandler(handler)
+    try:
+        with instrument(engine, registry=None) as instrumentation:
+            with injection.raising(FUNCTIONS["ledger:Ledger._acquired"]), engine.connect() as connection:
+                assert connection.execute(text("select 1")).scalar() == 1
+            assert instrumentation.snapshot().telemetry_errors == 1
+    finally:
+        logging.getLogger("pool_exporter").removeHandler(handler)
+
+
+def test_a_log_handler_may_take_a_snapshot(engine: Engine) -> None:
+    """A handler that asks for a snapshot in the middle of the failed operation gets the one before."""
+    with instrument(engine, registry=None) as instrumentation:
+        handler = _Curious(instrumentation)
+        logging.getLogger("pool_exporter").addHandler(handler)
+        before = instrumentation.snapshot()
+        try:
+            with injection.raising(FUNCTIONS["ledger:Ledger._connected"]):
+                engine.connect().close()
+        finally:
+            logging.getLogger("pool_exporter").removeHandler(handler)
+        assert handler.seen == [before]
+
+
+def test_a_finalizer_may_take_a_snapshot(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the collector runs in the middle of an operation of ours may ask for a snapshot."""
+    with instrument(engine, registry=None) as instrumentation:
+        before = instrumentation.snapshot()
+        seen: list[object] = []
+        original = Ledger._acquired
+
+        def interrupted(self: Ledger, *arguments: Any) -> None:
+            class Cycle:
+                pass
+
+            cycle: Any = Cycle()
+            cycle.itself = cycle
+            weakref.finalize(cycle, lambda: seen.append(instrumentation.snapshot()))
+            del cycle
+            gc.collect()
+            assert self.held_entries() == list(self._entries)
+            assert self.at_rest() is False
+            original(self, *arguments)
+
+        monkeypatch.setattr(Ledger, "_acquired", interrupted)
+        engine.connect().close()
+        assert seen == [before]
+        now = instrumentation.snapshot()
+        assert (now.checkouts, now.checkins, now.telemetry_errors) == (1, 1, 0)
