@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 
 logger = logging.getLogger("pool_exporter")
 
@@ -12,7 +13,7 @@ class Faults:
     """Count the failures inside this library for one pool.
 
     `count` is cumulative. A kind is the place and the exception's class; each is logged once,
-    with its traceback, at WARNING.
+    with its traceback as text, at WARNING.
     """
 
     __slots__ = ("_kinds", "_lock", "count")
@@ -35,9 +36,11 @@ class Faults:
             if not known:
                 logger.warning(
                     "pool_exporter failed in %s and kept it from the application; its numbers may be off. "
-                    "Further failures of this kind are only counted, in telemetry_errors_total.",
+                    "Further failures of this kind are only counted, in telemetry_errors_total.\n%s",
                     place,
-                    exc_info=(type(error), error, error.__traceback__),
+                    # As text: a handler that keeps a traceback keeps the frames of all callers alive,
+                    # and with them connections that the application lets go.
+                    "".join(traceback.format_exception(error)).rstrip(),
                 )
         except Exception:  # a log handler may raise; the application must not notice
             return

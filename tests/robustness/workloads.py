@@ -202,7 +202,7 @@ class Application:
         del fairy
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            gc.collect(0)
+            gc.collect()
         await asyncio.sleep(0)
 
     async def dispose_under_use(self) -> Any:
@@ -210,8 +210,7 @@ class Application:
         async with self.engine.connect() as connection:
             await self.use()
             await self.engine.dispose()
-            result = (await connection.execute(text("select 1"))).scalar()
-        return result
+            return (await connection.execute(text("select 1"))).scalar()
 
     async def assign_recreated(self) -> Any:
         """Replace the pool by hand, as the documentation of `recreate()` says."""
