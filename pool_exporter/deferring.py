@@ -1,4 +1,4 @@
-"""Let one thread at a time change a state, and let nobody wait for it."""
+"""Let one thread at a time change a state, and let nobody wait long for it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from typing import Any, ClassVar
 from pool_exporter.faults import Faults
 
 
+PATIENCE_SECONDS = 0.25
+"""How long an operation waits for another thread's, which takes microseconds, before it is left to that one."""
+
+
 class Deferring:
-    """Run operations one at a time: at once if the lock is free, else by whoever holds it.
+    """Run operations one at a time; where waiting might never end, leave them to the lock's holder.
 
     A lock that is waited for would deadlock where the garbage collector runs one operation in
-    the middle of another, in the same thread; and it would let one thread of the application
-    slow another. Operations that were left are run in their order before any later one.
+    the middle of another, in the same thread; and where in the middle of one the collector runs
+    what waits for a lock of the application, whose holder waits for ours. Operations that were
+    left are run in their order before any later one. They are the exception, for what is read
+    outside of the lock (the uses of one's own connection, say) does not know of them yet.
 
     Readers wait for the lock, but not for their own thread. `_holders` are the functions that
     take the lock, by which a thread is recognised that has it.
@@ -44,8 +50,12 @@ class Deferring:
         """
         return self._lock.acquire(False) or (not self._interrupted() and self._lock.acquire())
 
+    def _wait(self) -> bool:
+        """Wait for another thread's operation, for a function of `_holders`; False if it is of no use."""
+        return not self._interrupted() and self._lock.acquire(timeout=PATIENCE_SECONDS)
+
     def _interrupted(self) -> bool:
-        frame = sys._getframe(2).f_back  # above the function that calls `_take`
+        frame = sys._getframe(2).f_back  # above the function that takes the lock
         while frame is not None:
             if frame.f_code in self._holders and frame.f_locals.get("self") is self:
                 return True
@@ -53,8 +63,8 @@ class Deferring:
         return False
 
     def _do(self, operation: Callable[..., None], *arguments: Any) -> None:
-        """Run an operation under the lock, or leave it to whoever holds the lock."""
-        if self._lock.acquire(False):
+        """Run an operation under the lock, or leave it to whoever holds the lock for too long."""
+        if self._lock.acquire(False) or self._wait():
             try:
                 if self._deferred:
                     self._drain()

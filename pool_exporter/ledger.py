@@ -1,9 +1,8 @@
 """Keep one pool's truth: its connections, uses and counters, and a snapshot of them at any moment.
 
-The ledger knows nothing of SQLAlchemy; `capture` tells it what happens. Its operations never
-wait: each takes the lock if it is free and otherwise leaves its work to whoever holds it. That
-is what makes them safe where the garbage collector runs a listener in the middle of one of
-them, in the same thread, and what keeps one thread of the application from slowing another.
+The ledger knows nothing of SQLAlchemy; `capture` tells it what happens. Its operations wait at
+most a moment for the lock, and then leave their work to whoever holds it. That is what makes
+them safe where the garbage collector runs a listener in the middle of one of them.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class Ledger(Deferring):
         """
         use = Use(fairy_ref, self.clock())
         lock = self._lock
-        if lock.acquire(False):
+        if lock.acquire(False) or self._wait():
             try:
                 if self._deferred:
                     self._drain()
@@ -267,7 +266,7 @@ class Ledger(Deferring):
         """Note that the record goes back to its pool, which ends its use if it has one."""
         now = self.clock()
         lock = self._lock
-        if lock.acquire(False):
+        if lock.acquire(False) or self._wait():
             try:
                 if self._deferred:
                     self._drain()
@@ -450,8 +449,13 @@ class Ledger(Deferring):
                     entry.uses.remove(use)
                     self._collect(use, now)
                 elif self._probe.ended_silently(entry, use):
+                    collected = use.collected  # the collector gives it back just now, maybe in another thread
+                    if not collected and not use.seems_ended:
+                        # In another thread a detach() looks the same for a moment: look twice.
+                        use.seems_ended = True
+                        continue
                     entry.uses.remove(use)
-                    if use.collected:  # the collector is giving it back just now, maybe in another thread
+                    if collected:
                         self._collect(use, now)
                     else:
                         self._check_in(use, now)
