@@ -6,6 +6,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SQLALCHEMY_FLOOR := $(shell sed -n 's/^ *"SQLAlchemy>=\([0-9.]*\)",$$/\1/p' pyproject.toml)
 
+# What depends on SQLAlchemy's behaviour; the rest is tested once, on the newest version.
+SQLALCHEMY_TESTS := tests/scenarios tests/engines tests/neighbours tests/properties tests/robustness \
+	tests/test_instrument.py tests/test_privates.py
+
 .PHONY: help demo test test-sqlalchemy print-sqlalchemy-floor system-packages lint format bench
 
 help:
@@ -20,7 +24,7 @@ demo: $(VENV)/.demo
 	$(BIN)/pool-exporter demo
 
 test: lint system-packages
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -37,7 +41,7 @@ bench: $(VENV)/.dev
 test-sqlalchemy: system-packages
 	@test -n "$(SQLALCHEMY)" || { echo "say which version: make test-sqlalchemy SQLALCHEMY=2.0.58" >&2; exit 2; }
 	$(MAKE) VENV=.venv-sa-$(SQLALCHEMY) PIN='SQLAlchemy==$(SQLALCHEMY)' .venv-sa-$(SQLALCHEMY)/.dev
-	.venv-sa-$(SQLALCHEMY)/bin/python -m pytest
+	.venv-sa-$(SQLALCHEMY)/bin/python -m pytest -n 2 $(SQLALCHEMY_TESTS)
 
 print-sqlalchemy-floor:
 	@echo "$(SQLALCHEMY_FLOOR)"

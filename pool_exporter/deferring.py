@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from pool_exporter.faults import Faults
 
-
 PATIENCE_SECONDS = 0.25
 """How long an operation waits for another thread's, which takes microseconds, before it is left to that one."""
 

@@ -449,13 +449,8 @@ class Ledger(Deferring):
                     entry.uses.remove(use)
                     self._collect(use, now)
                 elif self._probe.ended_silently(entry, use):
-                    collected = use.collected  # the collector gives it back just now, maybe in another thread
-                    if not collected and not use.seems_ended:
-                        # In another thread a detach() looks the same for a moment: look twice.
-                        use.seems_ended = True
-                        continue
                     entry.uses.remove(use)
-                    if collected:
+                    if use.collected:  # the collector is giving it back just now, maybe in another thread
                         self._collect(use, now)
                     else:
                         self._check_in(use, now)

@@ -16,12 +16,11 @@ class Use:
     Times are readings of the ledger's clock, in seconds.
     """
 
-    __slots__ = ("active_at", "fairy_ref", "seems_ended", "started_at")
+    __slots__ = ("active_at", "fairy_ref", "started_at")
 
     def __init__(self, fairy_ref: weakref.ref[Any], started_at: float) -> None:
         self.fairy_ref = fairy_ref
         self.started_at = self.active_at = started_at
-        self.seems_ended = False  # at the last look, though nothing said so
 
     @property
     def collected(self) -> bool:

@@ -151,18 +151,15 @@ def listen_to_dialect(tap: Tap, engine: Engine) -> None:
     _add(dialect, {"handle_error": listeners.on_error, "do_connect": listeners.on_do_connect})
 
 
-def _ours(functions: Iterable[Any], kind: type[_Listeners]) -> list[_Listeners]:
-    """Return our own listeners of one kind among the functions that an event calls."""
-    owners = (getattr(function, "__self__", None) for function in functions)
+def _ours(listeners: Iterable[Any], kind: type[_Listeners]) -> list[_Listeners]:
+    """Return the objects of a kind whose methods are among the listeners."""
+    owners = (getattr(listener, "__self__", None) for listener in listeners)
     return [owner for owner in owners if isinstance(owner, kind)]
 
 
-def _inert(functions: Iterable[Any], kind: type[_Listeners]) -> _Listeners | None:
-    """Return listeners that an `uninstrument()` left behind, to be used again: they must not pile up."""
-    for listeners in _ours(functions, kind):
-        if not listeners.tap.active:
-            return listeners
-    return None
+def _inert(listeners: Iterable[Any], kind: type[_Listeners]) -> _Listeners | None:
+    """Return what an earlier tap left behind when it was switched off, to be used again."""
+    return next((one for one in _ours(listeners, kind) if not one.tap.active), None)
 
 
 def _add(target: Pool | Dialect, listeners: dict[str, Any]) -> None:
