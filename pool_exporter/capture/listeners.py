@@ -25,7 +25,10 @@ class PoolListeners:
         """Appended, so that dialect initialisation is over when it runs."""
         if self.tap.active:
             try:
-                self.tap.ledger.initialised(self.tap.entry(record))
+                entry = self.tap.entry(record)
+                if entry.connection_key is None:  # made by a creator that does not report
+                    self.tap.ledger.adopt(entry, id(connection))
+                self.tap.ledger.initialised(entry)
                 if not self.tap.is_followed(self.tap):
                     # Its acquire had begun before the pool was attached: only the event of
                     # its checkout, which is still to come, tells that a use begins.

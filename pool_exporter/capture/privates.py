@@ -29,6 +29,9 @@ PRIVATE_NAMES = (
     "sqlalchemy.pool.base:_ConnectionRecord.starttime",
     "sqlalchemy.pool.base:_ConnectionRecord._ConnectionRecord__pool",
     "sqlalchemy.pool.base:_ConnectionRecord._soft_invalidate_time",
+    # Used to add listeners to a copy of a target's own.
+    "sqlalchemy.event.base:_Dispatch._update",
+    "sqlalchemy.engine.interfaces:Dialect._has_events",
 )
 """`module:Class.attribute` of what lives on classes."""
 
@@ -48,6 +51,7 @@ PRIVATE_INSTANCE_NAMES = {
     "sqlalchemy.util.queue:Queue": ("queue",),
     "sqlalchemy.util.queue:AsyncAdaptedQueue": ("_queue",),
     "sqlalchemy.engine.base:Connection": ("_dbapi_connection",),
+    "sqlalchemy.engine.base:OptionEngine": ("_proxied",),
     "sqlalchemy.engine.default:DefaultExecutionContext": ("_is_server_side",),
 }
 """Attributes that only instances have, by `module:Class`; a test makes the instances."""
