@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -53,6 +54,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.exports = Exports()
+        self.lock = threading.RLock()  # held while an engine is instrumented, or no longer
         self._said: set[str] = set()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.after_fork)
@@ -66,6 +68,7 @@ class _Process:
 
     def after_fork(self) -> None:
         """Let every pool start again in a forked child, from the connections it inherited."""
+        self.lock = threading.RLock()
         for export in self.exports.all():
             export.names.after_fork()
             for _, pool in export.names.items():
@@ -112,10 +115,11 @@ def instrument(
     root = root_engine(engine)
     if root is None:
         raise not_an_engine(engine)
-    known = _known(root)
-    if known is not None:
-        return _again(known, root, options)
-    return _new(root, options)
+    with _PROCESS.lock:
+        known = _known(root)
+        if known is not None:
+            return _again(known, root, options)
+        return _new(root, options)
 
 
 def _new(engine: Engine, options: _Options) -> Instrumentation:
@@ -155,9 +159,10 @@ class _Instrumented(Instrumentation):
         self.attachment = attachment
 
     def uninstrument(self) -> None:
-        super().uninstrument()
-        for export in _PROCESS.exports.all():
-            export.names.release(self)
+        with _PROCESS.lock:
+            super().uninstrument()
+            for export in _PROCESS.exports.all():
+                export.names.release(self)
 
 
 def _known(engine: Engine) -> _Instrumented | None:

@@ -265,6 +265,7 @@ class Ledger(Deferring):
     def returned(self, entry: Entry) -> None:
         """Note that the record goes back to its pool, which ends its use if it has one."""
         now = self.clock()
+        entry.returning = True  # not below: that may be left to another, and come when it is there already
         lock = self._lock
         if lock.acquire(False) or self._wait():
             try:
@@ -279,7 +280,6 @@ class Ledger(Deferring):
             self._defer(self._returned, entry, now)
 
     def _returned(self, entry: Entry, now: float) -> None:
-        entry.returning = True
         uses = entry.uses
         if not uses:
             return
@@ -311,7 +311,7 @@ class Ledger(Deferring):
         self._do(self._detach_event, entry, use, self.clock())
 
     def _detach_event(self, entry: Entry, use: Use | None, now: float) -> None:
-        if entry.left_early:
+        if entry.left_early and use not in entry.uses:
             entry.left_early -= 1
         else:
             self._detached(entry, use, now)

@@ -70,7 +70,7 @@ class Moment:
         if state.slots_out is None:
             return None
         live = state.live_pools
-        known = sum(len(entry.uses) + entry.returning for entry in self.entries if entry.pool_key in live)
+        known = sum(len(entry.uses) or entry.returning for entry in self.entries if entry.pool_key in live)
         acquiring = sum(1 for _, pool_key in self.pending if pool_key in live)
         waiting = sum(1 for wait in self.waits if wait.pool_key in live)  # they have no slot yet
         return state.slots_out - known - (acquiring - waiting)

@@ -33,9 +33,13 @@ class RecordProbe:
         fairy = use.fairy_ref()
         if fairy is not None and mark_of(fairy) is not None:
             return False  # its connection is shared: another's return cleared `fairy_ref`, it reports its own
-        if record.fairy_ref is not None or record.dbapi_connection is None:
+        connection = record.dbapi_connection
+        if record.fairy_ref is not None or connection is None:
             return False
-        return fairy is None or not _being_detached(fairy)
+        if fairy is not None and _being_detached(fairy):
+            return False
+        # Another thread may have gone through its detach() between the two looks.
+        return record.dbapi_connection is connection and record.fairy_ref is None
 
     def busy(self, entry: Entry, use: Use) -> bool:
         """Tell whether a server-side cursor is open in the use or its driver is at work."""

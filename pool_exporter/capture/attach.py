@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -81,6 +82,7 @@ class Attachment:
         self._statements = statements
         self._unwrap: list[Callable[[], None]] = []
         self._pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+        self._attaching = threading.Lock()  # held while something is put on a pool or taken off
         self.add_engine(engine)
 
     def add_engine(self, engine: Engine) -> None:
@@ -95,8 +97,15 @@ class Attachment:
 
     def attach_pool(self, pool: Pool) -> None:
         """Report a pool: a new engine's, one made by `recreate()`, or one assigned to an engine."""
-        if mark_of(pool) is self.tap:
-            return
+        if mark_of(pool) is self.tap or not self._attaching.acquire(False):
+            return  # what finds another thread at it is to happen before that one is through
+        try:
+            if mark_of(pool) is not self.tap and self.tap.active:
+                self._attach_pool(pool)
+        finally:
+            self._attaching.release()
+
+    def _attach_pool(self, pool: Pool) -> None:
         self._pools.add(pool)
         in_progress = _acquires_in_progress(pool)
         setattr(pool, ATTRIBUTE, self.tap)
@@ -133,9 +142,12 @@ class Attachment:
         Listeners stay behind and report nothing: to remove one under load raises into the
         application (SQLAlchemy iterates a deque), and they sit on rare events only.
         """
-        if not self.tap.active:
-            return  # the pool may have another tap by now
-        self.tap.active = False
+        with self._attaching:
+            if self.tap.active:  # else the pool may have another tap by now
+                self.tap.active = False
+                self._take_off()
+
+    def _take_off(self) -> None:
         for unwrap in self._unwrap:
             unwrap()
         for pool in list(self._pools):

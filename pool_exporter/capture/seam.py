@@ -12,6 +12,7 @@ reports fail too, unheard.
 from __future__ import annotations
 
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -26,19 +27,21 @@ from pool_exporter.uses import Use
 
 _SEAMS: weakref.WeakValueDictionary[type, type] = weakref.WeakValueDictionary()
 """The subclass made for each base class, for as long as an object has it."""
+_MAKING = threading.RLock()  # guards _SEAMS: a base class has one subclass
 
 
 def seam_class(base: type) -> type:
     """Return the subclass of a pool or queue class that reports to the tap on its instances."""
-    made = _SEAMS.get(base)
-    if made is None:
-        namespace = _pool_overrides(base) if issubclass(base, Pool) else _queue_overrides(base)
-        # The name and module stay: SQLAlchemy makes the names of its loggers of them.
-        made = type(
-            base.__name__, (base,), {"__module__": base.__module__, "__doc__": base.__doc__, **namespace}
-        )
-        made.__qualname__ = base.__qualname__
-        _SEAMS[base] = made
+    with _MAKING:
+        return _SEAMS.get(base) or _make_seam(base)
+
+
+def _make_seam(base: type) -> type:
+    namespace = _pool_overrides(base) if issubclass(base, Pool) else _queue_overrides(base)
+    # The name and module stay: SQLAlchemy makes the names of its loggers of them.
+    made = type(base.__name__, (base,), {"__module__": base.__module__, "__doc__": base.__doc__, **namespace})
+    made.__qualname__ = base.__qualname__
+    _SEAMS[base] = made
     return made
 
 
