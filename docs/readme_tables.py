@@ -39,7 +39,7 @@ def metric_table() -> str:
 def series_sentence() -> str:
     """Return the number of series that one pool has."""
     return (
-        f"A bounded pool has **{series_per_pool('full')} series**, {series_per_pool('basic')} with "
+        f"A bounded pool with a `pool_recycle` has **{series_per_pool('full')} series**, {series_per_pool('basic')} with "
         '`detail="basic"`; each distinct `error` adds one, at most 21 for each of the two metrics that '
         "have this label."
     )

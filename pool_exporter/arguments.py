@@ -61,6 +61,16 @@ def checked_registry(registry: object) -> CollectorRegistry | None:
     )
 
 
+def served_registry(registry: object) -> CollectorRegistry:
+    """Return a registry to serve."""
+    if isinstance(registry, CollectorRegistry):
+        return registry
+    raise TypeError(
+        f"registry={registry!r}: expected a prometheus_client CollectorRegistry; leave it out to serve "
+        "the default one, in which instrument(engine) puts its pools"
+    )
+
+
 def not_an_engine(engine: object) -> TypeError:
     """Return the error for an `engine` argument that is none."""
     kind = f"{type(engine).__module__}.{type(engine).__qualname__}"

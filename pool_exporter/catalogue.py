@@ -464,7 +464,8 @@ def prometheus_metrics(detail: Detail = "full") -> tuple[Metric, ...]:
 def series_per_pool(detail: Detail = "full") -> int:
     """Return how many Prometheus series one pool has, `error` labels aside.
 
-    A bounded pool with a timeout and a recycle age has all of them; a NullPool has fewer.
+    A bounded pool with a timeout and a recycle age has all of them, one without a recycle age one
+    less, a NullPool several.
     """
     total = 0
     for metric in prometheus_metrics(detail):
@@ -505,6 +506,8 @@ def resolve_buckets(
 def _checked_bounds(argument: str, values: Iterable[float]) -> tuple[float, ...]:
     advice = "give positive upper bounds in seconds, ascending, such as [0.01, 0.1, 1]"
     try:
+        if any(isinstance(value, (bool, str)) for value in values):
+            raise TypeError("a truth value or text is no bound")
         bounds = tuple(float(value) for value in values)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{argument}={values!r}: not a list of numbers; {advice}") from error

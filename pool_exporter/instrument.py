@@ -130,7 +130,9 @@ def _new(engine: Engine, options: _Options) -> Instrumentation:
     )
     if options.registry is not None and os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         _PROCESS.warn_once(
-            "PROMETHEUS_MULTIPROC_DIR is set: pool metrics cover the process that serves the scrape only"
+            "PROMETHEUS_MULTIPROC_DIR is set: pool metrics cover the process that serves the scrape only, and "
+            "only an endpoint on the registry itself has them, such as metrics_app() or start_server(); "
+            "one made of a MultiProcessCollector has none"
         )
     objections = seam_objections(engine.pool)
     if objections is not None:

@@ -35,6 +35,7 @@ class Names(Generic[T]):
                 name = f"{wanted}-{number}"
             before = self._holders.get(name)
             if before is not None and before() is not None:
+                self._nameless = [one for one in self._nameless if one[1]() is not None]
                 self._nameless.append((wanted, before))
             self._holders[name] = weakref.ref(holder)
         if number > 1:

@@ -36,6 +36,7 @@ class Entry:
     """
 
     __slots__ = (
+        "close_announced",
         "close_reason",
         "connected_at",
         "connecting_since",
@@ -65,6 +66,7 @@ class Entry:
         self.connected_at = 0.0
         self.idle_since = 0.0
         self.idle_seconds = 0.0  # how long it had been idle before its last acquire
+        self.close_announced = False  # its close event came, though the ledger may not know of it yet
         self.close_reason: str | None = None  # set by what precedes a close, consumed by the close
         self.error_key: int | None = None  # id() of the last error that handle_error reported
         self.returning = False  # between the end of its use and its place in the pool

@@ -761,7 +761,8 @@ def test_multiprocess_mode_is_said_once(tmp_path: Path) -> None:
     assert done.stdout.split() == ["True"] * 3
     assert done.stderr.splitlines() == [
         "pool_exporter WARNING PROMETHEUS_MULTIPROC_DIR is set: pool metrics cover the process that serves "
-        "the scrape only"
+        "the scrape only, and only an endpoint on the registry itself has them, such as metrics_app() or "
+        "start_server(); one made of a MultiProcessCollector has none"
     ]
 
 

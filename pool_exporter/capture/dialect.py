@@ -60,7 +60,9 @@ def _ping(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
 def _ping_begun(tap: Tap, dbapi_connection: Any) -> Entry | None:
     try:
         entry = tap.ledger.entry_of(id(dbapi_connection))
-        if entry is None or entry.uses or not tap.active:
+        if entry is None or not tap.active:
+            return None
+        if entry.uses and not tap.is_followed(tap):  # in use, and not being acquired once more (StaticPool)
             return None
         entry.pinging = True
     except Exception as error:

@@ -41,6 +41,7 @@ class PoolListeners:
         if self.tap.active:
             try:
                 entry = self.tap.entry(record)
+                entry.close_announced = True
                 self.tap.ledger.closed(entry, self.tap.close_reason(record, entry))
             except Exception as error:
                 self.tap.fault("on_close", error)

@@ -104,7 +104,8 @@ class Tap:
         ledger = self.ledger
         if entry.ledger is not ledger:
             entry = self.entry(record)
-        return ledger.acquired(token, entry, record.fairy_ref, shared)
+        # Where threads share a connection against the rules, another may have cleared the reference.
+        return ledger.acquired(token, entry, record.fairy_ref or weakref.ref(fairy), shared)
 
     def acquire_failed(self, token: int, error: BaseException) -> None:
         """Report that `pool.connect()` raised."""
@@ -150,6 +151,7 @@ class Tap:
         entry = mark_of(record)
         if not isinstance(entry, Entry) or entry.ledger is not self.ledger:
             entry = self._new_entry(record)
+        entry.close_announced = False
         self.ledger.connected(entry, id(connection), began)
 
     def connect_failed(self, error: BaseException) -> None:
@@ -163,7 +165,7 @@ class Tap:
         That is so where dialect initialisation or another `connect` listener failed.
         """
         entry = self.ledger.entry_of(id(connection))
-        if entry is not None:
+        if entry is not None and not entry.close_announced:
             cause = sys.exc_info()[1]
             if cause is not None:
                 self.connect_failed(cause)

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import REGISTRY, CollectorRegistry
 
+from pool_exporter.arguments import served_registry
 from pool_exporter.serving.rendering import Encoder, render
 
 Scope = MutableMapping[str, Any]
@@ -36,13 +37,14 @@ def metrics_app(
     """Return an ASGI application that serves the metrics of a registry, and nothing else.
 
     Use it alone, mounted, or as the endpoint of a Starlette or FastAPI route. GET and HEAD answer
-    at the root of where it is mounted and at /metrics, each with or without a final slash. Format
+    at the root of where it is mounted and at /metrics, each with or without a final slash, and at
+    whatever path a route of its own has. Format
     (Prometheus text or OpenMetrics, by Accept), gzip (by Accept-Encoding, unless
     `disable_compression`) and `name[]` filters are those of prometheus_client's `make_asgi_app`.
     The text is rendered in slices of about a quarter of a millisecond, between which the event loop runs,
     and by one scrape at a time. Needs asyncio.
     """
-    return _MetricsApp(registry, disable_compression=disable_compression)
+    return _MetricsApp(served_registry(registry), disable_compression=disable_compression)
 
 
 class _MetricsApp:
@@ -66,7 +68,8 @@ class _MetricsApp:
 
     async def _answer(self, scope: Scope, send: Send) -> None:
         method = scope["method"]
-        if _relative_path(scope) not in _PATHS:
+        # A router that has this very object as its endpoint has matched the path already.
+        if scope.get("endpoint") is not self and _relative_path(scope) not in _PATHS:
             await _refuse(send, method, HTTPStatus.NOT_FOUND, "metrics are at /metrics")
             return
         if method not in ("GET", "HEAD"):

@@ -556,3 +556,19 @@ async def test_a_cancelled_scrape_lets_the_next_one_in() -> None:
     assert has_the_pool((await second).text)
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+@pytest.mark.parametrize("path", ["/internal/metrics", "/prom/"])
+async def test_a_route_of_any_path_answers(path: str) -> None:
+    """As the endpoint of a route it answers at the route's path, whatever that is."""
+    app = Starlette()
+    app.add_route(path, metrics_app(CollectorRegistry()))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        assert (await client.get(path)).status_code == 200
+
+
+def test_what_is_no_registry_is_refused_at_once() -> None:
+    """An engine, a text or None in place of a registry is an error that says what is expected."""
+    for wrong in ("x", None, object()):
+        with pytest.raises(TypeError, match=r"registry=.*CollectorRegistry"):
+            metrics_app(wrong)  # type: ignore[arg-type]  # wrong on purpose
