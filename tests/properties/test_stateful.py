@@ -28,7 +28,7 @@ from sqlalchemy.pool import NullPool
 
 from pool_exporter import PoolSnapshot, instrument
 from tests.laws import ROUNDING_SECONDS, assert_laws
-from tests.postgres import PostgresServer, running_server
+from tests.postgres import PostgresServer, running_server, until
 
 EXAMPLES = int(os.environ.get("POOL_EXPORTER_EXAMPLES", "0"))
 DEADLINE_SECONDS = 20.0
@@ -363,8 +363,10 @@ class PoolMachine(RuleBasedStateMachine):
         """Terminate one of the backends, held or idle."""
         backends = self.server.backends(self.application)
         if backends:
+            pid = backends[number % len(backends)]
             with self.server.observer() as observer:
-                observer.execute("select pg_terminate_backend(%s, 5000)", [backends[number % len(backends)]])
+                observer.execute("select pg_terminate_backend(%s)", [pid])
+            until(lambda: pid not in self.server.backends(self.application), "the backend is gone")
 
     @rule(number=st.integers(0, 3))
     def grow_old(self, number: int) -> None:
@@ -418,9 +420,9 @@ class PoolMachine(RuleBasedStateMachine):
         if self.jobs:
             self.await_jobs(list(self.jobs))
         self.notice_the_dead()
-        self.collect()
         deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
+            self.collect()
             self.advance(3, 0)
             backends = [pid for pid in self.server.backends(self.application) if pid not in self.detached]
             now = self.instrumentation.snapshot()
@@ -435,6 +437,8 @@ class PoolMachine(RuleBasedStateMachine):
 
         They stay there until the last connection that is out of that pool comes back.
         """
+        if not self.held:
+            return 0
         out = [fairy_of(connection) for connection in self.held if is_out(connection)]
         pool = self.engine.pool
         return now.orphaned_connections - sum(1 for fairy in out if fairy._pool is not pool)

@@ -9,8 +9,9 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -30,6 +31,7 @@ from tests.robustness.workloads import Application, Transcript, other_pools, use
 pytestmark = pytest.mark.filterwarnings("ignore")  # the application leaves much to the collector, on purpose
 
 FUNCTIONS = injection.functions()
+Applications = Callable[[str], Application]
 
 
 @contextmanager
@@ -48,13 +50,23 @@ def noting(called: set[CodeType]) -> Iterator[None]:
         threading.setprofile(None)  # type: ignore[arg-type]  # typeshed knows of no None
 
 
+@pytest.fixture(scope="module")
+def applications(server: PostgresServer) -> Iterator[Applications]:
+    """Make applications that share an observer, while the collector leaves alone what was there before."""
+    gc.collect()
+    gc.freeze()
+    with server.observer() as observer:
+        yield partial(Application, server, observer)
+    gc.unfreeze()
+
+
 async def run(
-    server: PostgresServer, directory: Path, during: AbstractContextManager[None], *, bare: bool = False
+    applications: Applications, directory: Path, during: AbstractContextManager[None], *, bare: bool = False
 ) -> tuple[Transcript, list[Instrumentation]]:
     """Run the application, instrumented unless `bare`; all but `instrument()` is done `during` something."""
     registry = CollectorRegistry()
     instrumentations: list[Instrumentation] = []
-    application, late = Application(server, "application"), Application(server, "late")
+    application, late = applications("application"), applications("late")
     connection = await late.engine.connect()
     others = other_pools(directory)
     if not bare:
@@ -131,10 +143,10 @@ def expected() -> Transcript:
     return []
 
 
-async def test_every_function_is_tried(server: PostgresServer, tmp_path: Path) -> None:
+async def test_every_function_is_tried(applications: Applications, tmp_path: Path) -> None:
     """Each function of ours is called by the application's steps, or it is listed here why it is not."""
     called: set[CodeType] = set()
-    await run(server, tmp_path, noting(called))
+    await run(applications, tmp_path, noting(called))
     uncalled = {name for name, function in FUNCTIONS.items() if function.__code__ not in called}
     assert sorted(uncalled - GUARDS - AT_OTHER_TIMES - BY_INSTRUMENT) == []
     assert sorted((AT_OTHER_TIMES | BY_INSTRUMENT) - uncalled) == []
@@ -143,15 +155,15 @@ async def test_every_function_is_tried(server: PostgresServer, tmp_path: Path) -
 @pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - GUARDS - AT_OTHER_TIMES - BY_INSTRUMENT))
 async def test_a_fault_of_ours_stays_with_us(
     name: str,
-    server: PostgresServer,
+    applications: Applications,
     tmp_path: Path,
     expected: Transcript,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Whichever function of ours raises, the application sees what it sees without us; we count and say it."""
     if not expected:
-        expected += (await run(server, tmp_path, nullcontext(), bare=True))[0]
-    steps, instrumentations = await run(server, tmp_path, injection.raising(FUNCTIONS[name]))
+        expected += (await run(applications, tmp_path, nullcontext(), bare=True))[0]
+    steps, instrumentations = await run(applications, tmp_path, injection.raising(FUNCTIONS[name]))
     assert steps == expected
     assert injection.strikes > 0
     if name not in OF_NO_POOL:
@@ -163,11 +175,11 @@ async def test_a_fault_of_ours_stays_with_us(
 
 
 async def test_without_a_fault_nothing_is_said(
-    server: PostgresServer, tmp_path: Path, expected: Transcript, caplog: pytest.LogCaptureFixture
+    applications: Applications, tmp_path: Path, expected: Transcript, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The application sees with us what it sees without us, the laws hold, and the log is empty."""
-    steps, instrumentations = await run(server, tmp_path, nullcontext())
-    bare, _ = await run(server, tmp_path, nullcontext(), bare=True)
+    steps, instrumentations = await run(applications, tmp_path, nullcontext())
+    bare, _ = await run(applications, tmp_path, nullcontext(), bare=True)
     assert steps == bare
     for instrumentation in instrumentations:
         assert_laws(instrumentation.snapshot())

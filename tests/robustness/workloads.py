@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool, SingletonThreadPool, StaticPool
 from sqlalchemy.util import greenlet_spawn
 
-from tests.postgres import PostgresServer
+from tests.postgres import PostgresServer, until
 
 Transcript = list[tuple[str, str]]
 
@@ -24,8 +25,8 @@ Transcript = list[tuple[str, str]]
 class Application:
     """An application whose every step is written down: its result or its exception."""
 
-    def __init__(self, server: PostgresServer, name: str) -> None:
-        self.server = server
+    def __init__(self, server: PostgresServer, observer: psycopg.Connection, name: str) -> None:
+        self.observer = observer
         self.name = name
         self.steps: Transcript = []
         self.refuses = ""
@@ -69,6 +70,12 @@ class Application:
         ):
             await self.step(name, getattr(self, name))
         return self.steps
+
+    def terminate(self) -> None:
+        """Terminate the application's backends."""
+        mine = "from pg_stat_activity where application_name = %s"
+        self.observer.execute(f"select pg_terminate_backend(pid) {mine}", [self.name])
+        until(lambda: not self.observer.execute(f"select 1 {mine}", [self.name]).fetchall(), "they are gone")
 
     async def use(self) -> Any:
         """Execute, commit, roll back."""
@@ -155,21 +162,21 @@ class Application:
     async def find_dead_by_ping(self) -> None:
         """Acquire a connection whose backend died."""
         await self.use()
-        self.server.terminate(self.name)
+        self.terminate()
         await self.use()
 
     async def find_dead_in_use(self) -> None:
         """Execute on a connection whose backend died."""
         async with self.engine.connect() as connection:
             await connection.execute(text("select 1"))
-            self.server.terminate(self.name)
+            self.terminate()
             await connection.execute(text("select 2"))
 
     async def fail_reset(self) -> None:
         """Give a connection back whose backend died."""
         fairy: Any = await self.engine.raw_connection()
         await greenlet_spawn(lambda: fairy.cursor().execute("select 1"))
-        self.server.terminate(self.name)
+        self.terminate()
         await greenlet_spawn(fairy.close)
 
     async def refuse_connect(self) -> None:
