@@ -24,7 +24,7 @@ demo: $(VENV)/.demo
 	$(BIN)/pool-exporter demo
 
 test: lint system-packages
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 4
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -41,7 +41,7 @@ bench: $(VENV)/.dev
 test-sqlalchemy: system-packages
 	@test -n "$(SQLALCHEMY)" || { echo "say which version: make test-sqlalchemy SQLALCHEMY=2.0.58" >&2; exit 2; }
 	$(MAKE) VENV=.venv-sa-$(SQLALCHEMY) PIN='SQLAlchemy==$(SQLALCHEMY)' .venv-sa-$(SQLALCHEMY)/.dev
-	.venv-sa-$(SQLALCHEMY)/bin/python -m pytest -n 2 $(SQLALCHEMY_TESTS)
+	.venv-sa-$(SQLALCHEMY)/bin/python -m pytest -n 4 $(SQLALCHEMY_TESTS)
 
 print-sqlalchemy-floor:
 	@echo "$(SQLALCHEMY_FLOOR)"
