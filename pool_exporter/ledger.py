@@ -11,6 +11,7 @@ import itertools
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from threading import get_ident
 from typing import Any
 
 from pool_exporter.counts import Counts
@@ -20,6 +21,9 @@ from pool_exporter.snapshotting import Moment, NoProbe, Probe, Wait, make_snapsh
 from pool_exporter.uses import Entry, Use
 
 Clock = Callable[[], float]
+
+SURE_SECONDS = 1.0
+"""How long a use must seem to have ended before that is believed, where another thread may be at work."""
 
 
 class Ledger(Deferring):
@@ -52,6 +56,7 @@ class Ledger(Deferring):
         self._by_connection: dict[int, Entry] = {}
         self.start_time = self._wall_clock()
         self.counts = Counts(self._bounds)
+        self._looked_at = float("-inf")  # until when uses and waits in progress were counted last
         self._last_occupancy = 0.0
         self._last_queue_seconds = 0.0
         self._last_unaccounted = 0
@@ -139,7 +144,7 @@ class Ledger(Deferring):
     def _queue_left(self, token: int, now: float) -> None:
         wait = self._waits.pop(token, None)
         if wait is not None:
-            self.counts.queued_seconds += now - wait.began
+            self.counts.queued_seconds += max(now, self._looked_at) - wait.began
 
     def capacity_freed(self, pool_key: int, free: int) -> None:
         """Count the waiters that sleep on while `free` slots are to be had; each once."""
@@ -290,6 +295,8 @@ class Ledger(Deferring):
             return
         counts = self.counts
         counts.checkins += 1
+        if now < self._looked_at:  # noqa: PLR1730  # as in _spent; max() would cost a call
+            now = self._looked_at
         length = now - use.started_at
         counts.used_seconds += length
         held = counts.use_seconds
@@ -340,7 +347,8 @@ class Ledger(Deferring):
         self._spent(use, now)
 
     def _spent(self, use: Use, now: float) -> float:
-        length = now - use.started_at
+        # A snapshot that came between its end and the report of it has counted it until then.
+        length = max(now, self._looked_at) - use.started_at
         self.counts.used_seconds += length
         return length
 
@@ -437,6 +445,7 @@ class Ledger(Deferring):
             self._drain()
             now = self.clock()
             self._sweep(now)
+            self._looked_at = now
             self._last_snapshot = self._snapshot(state, now)
             return self._last_snapshot
         finally:
@@ -448,13 +457,23 @@ class Ledger(Deferring):
                 if use.collected and len(entry.uses) > 1:  # a shared connection: no event comes
                     entry.uses.remove(use)
                     self._collect(use, now)
-                elif self._probe.ended_silently(entry, use):
+                elif not self._probe.ended_silently(entry, use):
+                    use.seems_ended_since = None
+                elif self._surely_ended(use, now):
                     entry.uses.remove(use)
                     if use.collected:  # the collector is giving it back just now, maybe in another thread
                         self._collect(use, now)
                     else:
                         self._check_in(use, now)
                     entry.idle_since = now
+
+    def _surely_ended(self, use: Use, now: float) -> bool:
+        """Tell whether what seems to have ended has: in another thread a detach() looks so for a moment."""
+        if use.collected or use.thread == get_ident():
+            return True
+        if use.seems_ended_since is None:
+            use.seems_ended_since = now
+        return now - use.seems_ended_since >= SURE_SECONDS
 
     def _snapshot(self, state: PoolState, now: float) -> PoolSnapshot:
         moment = Moment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,11 +17,13 @@ class Use:
     Times are readings of the ledger's clock, in seconds.
     """
 
-    __slots__ = ("active_at", "fairy_ref", "started_at")
+    __slots__ = ("active_at", "fairy_ref", "seems_ended_since", "started_at", "thread")
 
     def __init__(self, fairy_ref: weakref.ref[Any], started_at: float) -> None:
         self.fairy_ref = fairy_ref
         self.started_at = self.active_at = started_at
+        self.seems_ended_since: float | None = None  # though nothing said so
+        self.thread = get_ident()  # where it began
 
     @property
     def collected(self) -> bool:

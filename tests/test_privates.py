@@ -25,7 +25,6 @@ OF_DRIVERS_AND_PYTHON = {
     "_listeners",
     "_protocol",
     "_stmt_exclusive_section",
-    "_current_frames",
     "_getframe",
     "_exit_tasks",
 }

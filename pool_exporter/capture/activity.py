@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
-from types import FrameType
 from typing import Any
-
-from sqlalchemy.pool.base import _ConnectionFairy
 
 from pool_exporter.capture.context import mark_of
 from pool_exporter.uses import Entry, Use
 
-_DETACH = _ConnectionFairy.detach.__code__
 PSYCOPG_ACTIVE = 1  # psycopg.pq.TransactionStatus.ACTIVE: a command or a COPY is in progress
 
 
@@ -24,8 +19,7 @@ class RecordProbe:
         """Tell whether the record was given back although no return was reported.
 
         SQLAlchemy clears `fairy_ref` first of all when a record is given back. A record that
-        has lost its connection too is being detached, or will lose it in a moment: then its
-        event is on its way.
+        has lost its connection too is being detached, and its event is on its way.
         """
         record = entry.record_ref() if entry.record_ref is not None else None
         if record is None or len(entry.uses) > 1:
@@ -33,13 +27,7 @@ class RecordProbe:
         fairy = use.fairy_ref()
         if fairy is not None and mark_of(fairy) is not None:
             return False  # its connection is shared: another's return cleared `fairy_ref`, it reports its own
-        connection = record.dbapi_connection
-        if record.fairy_ref is not None or connection is None:
-            return False
-        if fairy is not None and _being_detached(fairy):
-            return False
-        # Another thread may have gone through its detach() between the two looks.
-        return record.dbapi_connection is connection and record.fairy_ref is None
+        return record.fairy_ref is None and record.dbapi_connection is not None
 
     def busy(self, entry: Entry, use: Use) -> bool:
         """Tell whether a server-side cursor is open in the use or its driver is at work."""
@@ -48,17 +36,6 @@ class RecordProbe:
             return True
         record = entry.record_ref() if entry.record_ref is not None else None
         return record is not None and _driver_busy(record.driver_connection)
-
-
-def _being_detached(fairy: Any) -> bool:
-    """Tell whether some thread is in the fairy's `detach()`; asked only where no event ended a use."""
-    for top in sys._current_frames().values():
-        frame: FrameType | None = top
-        while frame is not None:
-            if frame.f_code is _DETACH and frame.f_locals.get("self") is fairy:
-                return True
-            frame = frame.f_back
-    return False
 
 
 def _cursor_open(cursor: Any) -> bool:

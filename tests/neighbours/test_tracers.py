@@ -184,7 +184,10 @@ def sentry() -> Iterator[Spans]:
     with sentry_sdk.start_transaction(name="test"):
         yield Spans(statements)
     sentry_sdk.get_client().close(timeout=0)
-    sentry_sdk.init()
+    # Not another init(): it would enable every integration, whose breadcrumbs keep cursors, and
+    # with them connections that later tests drop.
+    sentry_sdk.get_global_scope().set_client(None)
+    sentry_sdk.get_isolation_scope().clear()
 
 
 @before_and_after

@@ -115,7 +115,7 @@ AT_OTHER_TIMES = {
     "deferring:Deferring._unlock_after_fork",
     # Between threads, or in the middle of an operation.
     *("deferring:Deferring._defer", "deferring:Deferring._interrupted", "deferring:Deferring._settle"),
-    *("deferring:Deferring._wait", "activity:_being_detached"),
+    *("deferring:Deferring._wait", "ledger:Ledger._surely_ended"),
     # Where no engine is left, where an event went missing, in reduced mode, and in psycopg.
     *("ledger:Ledger.at_rest", "ledger:Ledger.held_entries", "ledger:Ledger._end_silent"),
     *("tap:_has_room", "activity:_cursor_open"),

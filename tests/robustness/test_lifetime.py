@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import subprocess
@@ -239,3 +240,25 @@ async def test_instrumenting_an_async_engine_again(server: PostgresServer) -> No
     assert (now.checkins, now.uses, now.idle) == (2, 0, 2)
     await engine.dispose()
     assert instrumentation.snapshot().open == 0
+
+
+async def test_instrumenting_again_while_acquires_connect(server: PostgresServer) -> None:
+    """An acquire that connects while its pool is taken off and put on again is adopted, and counted once."""
+    engine = async_engine(server, "meanwhile")
+    first = instrument(engine, registry=None)
+    connecting = [asyncio.ensure_future(engine.connect()) for _ in range(2)]  # type: ignore[arg-type]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert first.snapshot().pending == 2
+    first.uninstrument()
+    instrumentation = instrument(engine, registry=None)
+    connections = await asyncio.gather(*connecting)
+    now = instrumentation.snapshot()
+    assert_laws(now)
+    assert (now.connects, now.used, now.uses, now.adopted) == (2, 2, 2, 2)
+    for connection in connections:
+        await connection.close()
+    now = instrumentation.snapshot()
+    assert_laws(now)
+    assert (now.connects, now.idle, now.uses, now.checkins) == (2, 2, 0, 2)
+    await engine.dispose()

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import QueuePool
 
 from pool_exporter import PoolSnapshot, instrument
+from pool_exporter.capture import attach
+from pool_exporter.capture.context import ATTRIBUTE
 from tests.laws import assert_laws
 from tests.postgres import PostgresServer, until
 
@@ -297,3 +299,66 @@ def test_backends_go_with_their_leaks(server: PostgresServer) -> None:
     gc.collect()
     until(lambda: instrumentation.snapshot().open == len(server.backends(name)), "open is what is there")
     engine.dispose()
+
+
+def test_a_detach_within_a_detach(engine: Engine) -> None:
+    """A record that is used and detached again before the event of its first detach counts both."""
+    depth = 0
+
+    def again(connection: Any, record: Any) -> None:
+        nonlocal depth
+        depth += 1
+        if depth == 1:
+            inner = engine.connect()
+            inner.detach()
+            inner.close()
+            engine.connect().close()
+
+    event.listen(engine, "detach", again)  # ours is called after it
+    instrumentation = instrument(engine, registry=None)
+    outer = engine.connect()
+    outer.detach()
+    outer.close()
+    now = instrumentation.snapshot()
+    assert_laws(now)
+    assert (depth, now.checkouts, now.detaches, now.checkins, now.uses) == (2, 3, 2, 1, 0)
+    assert sum(now.closes.values()) == 0
+
+
+def test_a_connect_while_another_thread_instruments(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that connects in the middle of instrument() does not attach to the pool a second time."""
+    original = attach._acquires_in_progress
+
+    def meanwhile(pool: Any) -> bool:
+        monkeypatch.undo()
+        thread = threading.Thread(target=lambda: engine.connect().close())
+        thread.start()
+        thread.join(30)
+        return original(pool)
+
+    monkeypatch.setattr(attach, "_acquires_in_progress", meanwhile)
+    instrumentation = instrument(engine, registry=None)
+    before = instrumentation.snapshot()
+    assert_laws(before)
+    with engine.connect(), engine.connect():
+        now = instrumentation.snapshot()
+        assert_laws(now, before)
+        assert (now.open, now.uses, now.connects - before.connects) == (2, 2, 1)
+    pool: Any = engine.pool
+    assert not hasattr(getattr(pool._invoke_creator, ATTRIBUTE), ATTRIBUTE)  # wrapped once
+
+
+def test_two_threads_that_instrument_one_engine_get_one_instrumentation(engine: Engine) -> None:
+    """However many threads call `instrument()` at once, the pool is followed once."""
+    together, made = threading.Barrier(THREADS), []
+
+    def begin() -> None:
+        together.wait(30)
+        made.append(instrument(engine, registry=None))
+
+    crowd = Crowd()
+    for _ in range(THREADS):
+        crowd.work(begin)
+    crowd.run()
+    assert len(made) == THREADS
+    assert len(set(map(id, made))) == 1
