@@ -41,7 +41,8 @@ def series_sentence() -> str:
     return (
         f"A bounded pool with a `pool_recycle` has **{series_per_pool('full')} series**, {series_per_pool('basic')} with "
         '`detail="basic"`; each distinct `error` adds one, at most 21 for each of the two metrics that '
-        "have this label."
+        "have this label, and each distinct `owner` one for each of the three metrics that have that one, "
+        'at most 63 (none with `detail="basic"`).'
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 
 from prometheus_client import CollectorRegistry
 
@@ -78,3 +79,23 @@ def not_an_engine(engine: object) -> TypeError:
         f"engine is a {kind}: expected an AsyncEngine or Engine; pass what create_async_engine() or "
         "create_engine() returned, not a session, a session factory, a connection or a URL"
     )
+
+
+def checked_owner(name: object) -> str:
+    """Return a valid name of an owner, as plain text even if it is a member of a text enumeration."""
+    if not isinstance(name, str):
+        raise TypeError(f"name={reprlib.repr(name)}: expected text for the owner, such as 'nightly-billing'")
+    if not name.strip():
+        raise ValueError(f"name={reprlib.repr(name)}: is empty; name the work, such as 'nightly-billing'")
+    if len(name) > MAX_NAME_LENGTH:
+        raise ValueError(
+            f"name={name[:20]!r}… has {len(name)} characters; an owner has at most {MAX_NAME_LENGTH}: "
+            "name the kind of work, such as 'nightly-billing'"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"name={reprlib.repr(name)}: cannot be written as UTF-8; leave out lone surrogates"
+        ) from error
+    return str.__str__(name)  # str() of an enumeration's member may be "Job.BILLING"

@@ -42,6 +42,13 @@ INVALIDATION_KINDS = ("hard", "soft")
 AGES_SECONDS = (60, 300, 900, 1800, 3600)
 """The ages at which uses are counted by `aged_uses`."""
 
+OVERDUE_KINDS = ("idle", "idle_in_transaction", "busy", "orphaned")
+"""The ways in which a use can be past the `LeakPolicy`."""
+SUSPICION_KINDS = ("idle", "idle_in_transaction", "orphaned")
+"""Those by which a use is suspected of being a leak; a busy one is at work."""
+
+MAX_OWNERS = 20
+"""Distinct values of an `owner` label for one pool; what later owners do counts under `OTHER`."""
 MAX_ERROR_LABELS = 20
 """Distinct values of an `error` label for one pool; what comes later counts under `OTHER`."""
 OTHER = "other"
@@ -192,23 +199,38 @@ CATALOGUE: tuple[Metric, ...] = (
         "oldest_use_seconds",
         "gauge",
         "seconds",
-        "Age of the oldest use, 0 if none; one that grows with the clock is a connection that does not come back.",
+        "Age of the oldest use that the policy does not exempt, 0 if none; one that grows with the clock is a connection that does not come back.",
         basic=True,
     ),
     Metric(
         "oldest_quiet_seconds",
         "gauge",
         "seconds",
-        "Longest time that a use has gone without activity, 0 if none; a rise means that a connection is held and nothing is done with it.",
+        "Longest time that a use has gone without activity, exempt ones left out, 0 if none; a rise means that a connection is held and nothing is done with it.",
     ),
     Metric(
         "aged_uses",
         "gauge",
         "uses",
-        "Uses at least as old as the label says, in seconds; above 0 at an age that no honest use reaches, it counts what does not come back.",
+        "Uses at least as old as the label says, in seconds, exempt ones left out; above 0 at an age that no honest use reaches, it counts what does not come back.",
         labels=("age",),
         values=tuple(str(age) for age in AGES_SECONDS),
         basic=True,
+    ),
+    Metric(
+        "overdue_uses",
+        "gauge",
+        "uses",
+        "Uses past the LeakPolicy now, each by one kind; idle, idle_in_transaction and orphaned ones look like leaks, busy ones are long at work.",
+        labels=("kind",),
+        values=OVERDUE_KINDS,
+        basic=True,
+    ),
+    Metric(
+        "exempt_uses",
+        "gauge",
+        "uses",
+        "Uses of owners that the LeakPolicy exempts, such as LISTEN workers and batch jobs; a rise takes capacity that no leak signal will show.",
     ),
     Metric(
         "orphaned_connections",
@@ -387,6 +409,22 @@ CATALOGUE: tuple[Metric, ...] = (
         "Resets on return that failed, after which the connection is closed; a rise means that connections come back broken.",
     ),
     Metric(
+        "leaks_suspected_total",
+        "counter",
+        "uses",
+        "Uses that went past the LeakPolicy while nothing was done with them, each once and by its first kind; a rise means that connections are held and forgotten.",
+        labels=("kind",),
+        values=SUSPICION_KINDS,
+    ),
+    Metric(
+        "leaks_recovered_total",
+        "counter",
+        "uses",
+        "Suspected uses that ended normally after all; equal to the suspected ones, connections are held too long but do come back.",
+        labels=("kind",),
+        values=SUSPICION_KINDS,
+    ),
+    Metric(
         "leaks_collected_total",
         "counter",
         "uses",
@@ -398,6 +436,30 @@ CATALOGUE: tuple[Metric, ...] = (
         "counter",
         "statements",
         "Statements executed on the pool's connections.",
+    ),
+    Metric(
+        "owner_connections",
+        "gauge",
+        "connections",
+        "Connections held now by owner: the request's route, the name given to owner(), or the acquiring function; the largest says who fills the pool.",
+        labels=("owner",),
+        open_label=True,
+    ),
+    Metric(
+        "owner_use_seconds_total",
+        "counter",
+        "seconds",
+        "Seconds of use by owner, uses in progress included; its rate is the mean number of connections that the owner holds.",
+        labels=("owner",),
+        open_label=True,
+    ),
+    Metric(
+        "owner_leaks_total",
+        "counter",
+        "uses",
+        "Uses suspected or collected as leaks by owner, each once; a rise names the code that does not give back.",
+        labels=("owner",),
+        open_label=True,
     ),
     Metric(
         "telemetry_errors_total",

@@ -5,7 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 
-from pool_exporter.catalogue import CLOSE_REASONS, INVALIDATION_KINDS, MAX_ERROR_LABELS, OTHER
+from pool_exporter.catalogue import (
+    CLOSE_REASONS,
+    INVALIDATION_KINDS,
+    MAX_ERROR_LABELS,
+    MAX_OWNERS,
+    OTHER,
+    SUSPICION_KINDS,
+)
 from pool_exporter.records import HistogramSnapshot
 
 
@@ -44,10 +51,40 @@ class ErrorCounts:
         self.counts[name] = self.counts.get(name, 0) + 1
 
 
+class Account:
+    """What one owner has done with the pool's connections."""
+
+    __slots__ = ("leaks", "name", "used_seconds")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.leaks = 0  # uses suspected or collected, each once
+        self.used_seconds = 0.0  # of uses that ended
+
+
+class Accounts:
+    """Keep the accounts of a bounded number of owners; what later ones do goes to `other`."""
+
+    __slots__ = ("by_owner",)
+
+    def __init__(self) -> None:
+        self.by_owner: dict[str, Account] = {}
+
+    def of(self, owner: str) -> Account:
+        """Return an owner's account, opened at its first use."""
+        account = self.by_owner.get(owner)
+        if account is None:
+            if len(self.by_owner) >= MAX_OWNERS and owner != OTHER:
+                return self.of(OTHER)
+            account = self.by_owner[owner] = Account(owner)
+        return account
+
+
 class Counts:
     """Every cumulative number of one pool, by its catalogue name."""
 
     __slots__ = (
+        "accounts",
         "adopted",
         "cancelled_acquires",
         "checkins",
@@ -61,6 +98,8 @@ class Counts:
         "failed_acquires",
         "invalidations",
         "leaks_collected",
+        "leaks_recovered",
+        "leaks_suspected",
         "pre_ping_failures",
         "pre_ping_seconds",
         "queued_seconds",
@@ -85,6 +124,9 @@ class Counts:
         self.used_seconds = 0.0  # of uses that ended
         self.closes = dict.fromkeys(CLOSE_REASONS, 0)
         self.invalidations = dict.fromkeys(INVALIDATION_KINDS, 0)
+        self.leaks_suspected = dict.fromkeys(SUSPICION_KINDS, 0)
+        self.leaks_recovered = dict.fromkeys(SUSPICION_KINDS, 0)
+        self.accounts = Accounts()
         self.connect_errors = ErrorCounts()
         self.disconnects = ErrorCounts()
         self.wait_seconds = Histogram(bounds["wait_seconds"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -21,12 +22,15 @@ from pool_exporter.arguments import (
 )
 from pool_exporter.capture.activity import RecordProbe
 from pool_exporter.capture.attach import Attachment, active_tap, root_engine, seam_objections
+from pool_exporter.capture.attribution import Attribution, checked_attribution
 from pool_exporter.capture.describe import default_name
 from pool_exporter.catalogue import Detail, resolve_buckets
 from pool_exporter.exports import ExportOptions, Exports
 from pool_exporter.instrumentation import Instrumentation, NullInstrumentation
+from pool_exporter.leaks import LeakPolicy, checked_policy
 from pool_exporter.ledger import Ledger
 from pool_exporter.records import PoolSnapshot
+from pool_exporter.watcher import Watcher
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -42,11 +46,24 @@ class _Options:
     name: str | None
     registry: CollectorRegistry | None
     buckets: Mapping[str, tuple[float, ...]] | None
+    attribution: Attribution | None
+    leaks: LeakPolicy
     statements: bool
     detail: Detail
 
 
-_DEFAULTS = _Options(name=None, registry=REGISTRY, buckets=None, statements=True, detail="full")
+_DEFAULTS = _Options(
+    name=None,
+    registry=REGISTRY,
+    buckets=None,
+    attribution=Attribution(),
+    leaks=LeakPolicy(),
+    statements=True,
+    detail="full",
+)
+
+SAMPLE_SECONDS = 5.0
+"""The time between two points of the history that a status page shows."""
 
 
 class _Process:
@@ -55,9 +72,48 @@ class _Process:
     def __init__(self) -> None:
         self.exports = Exports()
         self.lock = threading.RLock()  # held while an engine is instrumented, or no longer
+        self.watcher = Watcher(self.check)
+        self.sampling = False  # whether somebody looks at the pools' history
+        self._sampled_at = float("-inf")
         self._said: set[str] = set()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.after_fork)
+            # A process that has a second thread when it forks is warned of it, and rightly.
+            os.register_at_fork(
+                before=self.watcher.stop,
+                after_in_parent=self.watch,
+                after_in_child=self.after_fork,
+            )
+
+    def pools(self) -> list[Instrumentation]:
+        """Return every pool that is instrumented and still there; never raises."""
+        found: list[Instrumentation] = []
+        for export in self.exports.all():
+            try:
+                found += export.pools()
+            except Exception as error:
+                export.faults.report("pools", error)
+        return found
+
+    def watch(self) -> None:
+        """See to it that the pools are checked, if there are any."""
+        if self.pools():
+            self.watcher.start()
+
+    def check(self) -> float | None:
+        """Check every pool; return the seconds until the next time, None where there is none."""
+        pauses = []
+        now = time.monotonic()
+        sample = self.sampling and now - self._sampled_at >= SAMPLE_SECONDS
+        if sample:
+            self._sampled_at = now
+        for pool in self.pools():
+            try:
+                pauses.append(pool._check())
+                if sample:
+                    pool._sample()
+            except Exception as error:
+                pool._ledger.faults.report("check", error)
+        return min(pauses, default=None)
 
     def warn_once(self, message: str, *arguments: object) -> None:
         """Log a warning unless the same was logged before."""
@@ -69,10 +125,12 @@ class _Process:
     def after_fork(self) -> None:
         """Let every pool start again in a forked child, from the connections it inherited."""
         self.lock = threading.RLock()
+        self.watcher.after_fork()
         for export in self.exports.all():
             export.names.after_fork()
             for _, pool in export.names.items():
                 pool._after_fork()
+        self.watch()
 
 
 _PROCESS = _Process()
@@ -83,6 +141,8 @@ def instrument(
     *,
     name: str | None = None,
     registry: CollectorRegistry | None = REGISTRY,
+    attribution: bool | Attribution = True,
+    leaks: LeakPolicy | None = _DEFAULTS.leaks,
     buckets: Mapping[str, Sequence[float]] | None = None,
     statements: bool = True,
     detail: Detail = "full",
@@ -96,6 +156,8 @@ def instrument(
     - `name`: the `pool` label, 1 to 200 characters. Default: the engine's `pool_logging_name`,
       else `host:port/database`. A name that another live pool has gets a suffix (`-2`) and a warning.
     - `registry`: the prometheus_client registry; None exports nothing and leaves `snapshot()`.
+    - `attribution`: find out who holds each connection; an `Attribution` says how.
+    - `leaks`: the `LeakPolicy` by which a use is overdue; None: none ever is.
     - `buckets`: upper bounds in seconds by histogram name, for all pools of the registry.
     - `statements`: count statements, and see them as activity of a use.
     - `detail`: "full" or "basic", which exports fewer series; for all pools of the registry.
@@ -108,6 +170,8 @@ def instrument(
     options = _Options(
         name=checked_name(name),
         registry=checked_registry(registry),
+        attribution=checked_attribution(attribution),
+        leaks=checked_policy(leaks),
         buckets=None if buckets is None else resolve_buckets(buckets),
         statements=checked_flag("statements", statements),
         detail=checked_detail(detail),
@@ -143,12 +207,17 @@ def _new(engine: Engine, options: _Options) -> Instrumentation:
         )
     # Pools that are not exported share no buckets.
     bounds = export.bounds if options.registry is not None else options.buckets or resolve_buckets(None)
-    ledger = Ledger(bounds, RecordProbe())
+    ledger = Ledger(bounds, RecordProbe(), policy=options.leaks)
     attachment = Attachment(
-        engine, ledger, mode="full" if objections is None else "reduced", statements=options.statements
+        engine,
+        ledger,
+        mode="full" if objections is None else "reduced",
+        statements=options.statements,
+        attribution=options.attribution,
     )
     pool = _Instrumented(options.name or default_name(engine), ledger, attachment, options)
     pool._name = export.names.claim(pool._name, pool)
+    _PROCESS.watcher.start()
     return pool
 
 
@@ -159,6 +228,9 @@ class _Instrumented(Instrumentation):
         super().__init__(name, ledger, attachment)
         self.options = options
         self.attachment = attachment
+
+    def _wake(self) -> None:
+        _PROCESS.watcher.wake()
 
     def uninstrument(self) -> None:
         with _PROCESS.lock:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from types import TracebackType
 
 from pool_exporter.capture.attach import Attachment, still_connected
 from pool_exporter.capture.describe import pool_state
 from pool_exporter.catalogue import resolve_buckets
 from pool_exporter.ledger import Ledger
-from pool_exporter.records import PoolSnapshot, PoolState
+from pool_exporter.records import (
+    HeldConnection,
+    LeakReport,
+    PoolSample,
+    PoolSnapshot,
+    PoolState,
+    PoolStatus,
+    TimeoutReport,
+)
+from pool_exporter.reporting import Reports, timeout_note
+
+REPORT_SECONDS = 0.25
+"""How long the report of a pool timeout serves the timeouts that follow it."""
+LOG_SECONDS = 10.0
+"""The shortest time between two log records of pool timeouts."""
+MOST_SAMPLES = 120
+"""Points of a pool's history."""
 
 
 class Instrumentation:
@@ -25,8 +43,14 @@ class Instrumentation:
         self._attachment = attachment
         self._last_state: PoolState | None = None
         self._final: PoolSnapshot | None = None
+        self._reports = Reports()
+        self._history: deque[PoolSample] = deque(maxlen=MOST_SAMPLES)
+        self._last_timeout: TimeoutReport | None = None
+        self._last_timeout_at = self._logged_at = float("-inf")
+        self._unlogged: deque[TimeoutReport] = deque(maxlen=1)  # logged outside of the caller that timed out
         if attachment is not None:
             attachment.tap.owner = self
+            attachment.tap.timed_out = self._timed_out
 
     @property
     def name(self) -> str:
@@ -41,6 +65,95 @@ class Instrumentation:
         if self._final is not None:
             return self._final
         return self._ledger.snapshot(self._state())
+
+    def held(self) -> list[HeldConnection]:
+        """Return every use in progress as it is now, the oldest first.
+
+        Costs some microseconds a use and no I/O. Empty after `uninstrument()`, and where this
+        library fails, which `telemetry_errors` counts.
+        """
+        if self._final is not None:
+            return []
+        try:
+            return self._ledger.held(self._state())
+        except Exception as error:
+            self._ledger.faults.report("held", error)
+            return []
+
+    def _status(self) -> PoolStatus:
+        """Return what a status page shows."""
+        held = self.held()
+        return PoolStatus(
+            snapshot=self.snapshot(),
+            held=tuple(held),
+            reports=tuple(self._reports.recent),
+            history=tuple(self._history),
+        )
+
+    def _check(self) -> float:
+        """Look for overdue uses and log what happened; return the seconds until the next look."""
+        self._ledger.check(self._state())
+        self._report()
+        return min(5.0, max(0.1, self._ledger.leaks.policy.shortest_seconds / 8))
+
+    def _report(self) -> None:
+        """Log what has happened to leaks, and the last timeout."""
+        reports: list[LeakReport | TimeoutReport] = [*self._ledger.take_reports(self._name)]
+        while self._unlogged:
+            reports.append(self._unlogged.popleft())
+        if reports:
+            try:
+                self._reports.add(reports)
+            except Exception as error:  # a log handler of the application's
+                self._ledger.faults.report("report", error)
+
+    def _sample(self) -> None:
+        """Keep a point of the pool's history."""
+        now = self.snapshot()
+        self._history.append(
+            PoolSample(
+                unix_time=time.time(),
+                used=now.used,
+                idle=now.idle,
+                pending=now.pending or 0,
+                checkouts=now.checkouts,
+                timeouts=now.timeouts or 0,
+                wait_seconds_sum=now.wait_seconds.sum if now.wait_seconds is not None else 0.0,
+                occupancy_seconds=now.occupancy_seconds,
+            )
+        )
+
+    def _timed_out(self, error: BaseException) -> None:
+        """Let a pool timeout say who holds the pool, in a note (Python 3.11) and in the log."""
+        now = self._ledger.clock()
+        report = self._last_timeout
+        if report is None or now - self._last_timeout_at >= REPORT_SECONDS:
+            report = self._last_timeout = self._timeout_report()
+            self._last_timeout_at = now
+        if hasattr(error, "add_note"):
+            error.add_note(timeout_note(report))
+        if now - self._logged_at >= LOG_SECONDS:
+            self._logged_at = now
+            self._unlogged.append(report)
+            self._wake()
+
+    def _timeout_report(self) -> TimeoutReport:
+        held = tuple(self.held())
+        now = self.snapshot()
+        return TimeoutReport(
+            pool=self._name,
+            unix_time=time.time(),
+            timeout_seconds=now.timeout_seconds,
+            size=now.size,
+            max=now.max,
+            uses=now.uses,
+            overflow=now.overflow,
+            pending=now.pending,
+            held=held,
+        )
+
+    def _wake(self) -> None:
+        """Ask for a `_check` soon."""
 
     def _state(self) -> PoolState:
         if self._attachment is not None:
@@ -58,6 +171,7 @@ class Instrumentation:
         if self._attachment is not None and self._final is None:
             try:
                 self._final = self.snapshot()
+                self._report()
             except Exception as error:
                 self._ledger.faults.report("final snapshot", error)
             self._attachment.detach()

@@ -1,408 +1,24 @@
-"""Keep one pool's truth: its connections, uses and counters, and a snapshot of them at any moment.
-
-The ledger knows nothing of SQLAlchemy; `capture` tells it what happens. Its operations wait at
-most a moment for the lock, and then leave their work to whoever holds it. That is what makes
-them safe where the garbage collector runs a listener in the middle of one of them.
-"""
+"""Keep one pool's truth: what is counted of it, and a snapshot of it at any moment."""
 
 from __future__ import annotations
 
-import itertools
-import time
-from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from threading import get_ident
-from typing import Any
 
-from pool_exporter.counts import Counts
-from pool_exporter.deferring import Deferring
-from pool_exporter.records import PoolSnapshot, PoolState
-from pool_exporter.snapshotting import Moment, NoProbe, Probe, Wait, make_snapshot
+from pool_exporter.counting import Counting
+from pool_exporter.holding import held_connection
+from pool_exporter.leaks import Observation
+from pool_exporter.probing import NoProbe
+from pool_exporter.records import HeldConnection, LeakReport, PoolSnapshot, PoolState
+from pool_exporter.snapshotting import Moment, make_snapshot
 from pool_exporter.uses import Entry, Use
-
-Clock = Callable[[], float]
 
 SURE_SECONDS = 1.0
 """How long a use must seem to have ended before that is believed, where another thread may be at work."""
 
 
-class Ledger(Deferring):
-    """Count everything about one pool, across its generations.
-
-    `bounds` gives each histogram's upper bounds in seconds. `clock` is monotonic, in seconds.
-    """
-
-    def __init__(
-        self,
-        bounds: Mapping[str, tuple[float, ...]],
-        probe: Probe | None = None,
-        *,
-        clock: Clock = time.monotonic,
-        wall_clock: Clock = time.time,
-    ) -> None:
-        super().__init__()
-        self.clock = clock
-        self._bounds = dict(bounds)
-        self._probe = probe or NoProbe()
-        self._wall_clock = wall_clock
-        self._next_token = itertools.count().__next__
-        self._entries: set[Entry] = set()
-        self._begin_counting()
-
-    def _begin_counting(self) -> None:
-        # All of it under the lock, except _pending, whose single steps are atomic.
-        self._pending: dict[int, tuple[float, int]] = {}  # token -> (start, pool key)
-        self._waits: dict[int, Wait] = {}  # by token, the longest first
-        self._by_connection: dict[int, Entry] = {}
-        self.start_time = self._wall_clock()
-        self.counts = Counts(self._bounds)
-        self._looked_at = float("-inf")  # until when uses and waits in progress were counted last
-        self._last_occupancy = 0.0
-        self._last_queue_seconds = 0.0
-        self._last_unaccounted = 0
-        self._last_snapshot: PoolSnapshot | None = None
-
-    # --- acquires ------------------------------------------------------------------------
-
-    def begin(self, pool_key: int) -> int:
-        """Open an acquire; return its token for `acquired`, `timed_out`, `cancelled` or `failed`."""
-        token = self._next_token()
-        self._pending[token] = (self.clock(), pool_key)
-        return token
-
-    def acquired(self, token: int, entry: Entry, fairy_ref: Any, shared: bool = False) -> Use:
-        """End an acquire with a connection: a use begins. `shared` lets the record have several.
-
-        `returned` and this are the hot path: they spell out what `_do` and `Histogram.observe` do.
-        """
-        use = Use(fairy_ref, self.clock())
-        lock = self._lock
-        if lock.acquire(False) or self._wait():
-            try:
-                if self._deferred:
-                    self._drain()
-                self._acquired(token, entry, use, shared)
-            finally:
-                lock.release()
-            if self._deferred:
-                self._settle()
-        else:
-            self._defer(self._acquired, token, entry, use, shared)
-        return use
-
-    def _acquired(self, token: int, entry: Entry, use: Use, shared: bool) -> None:
-        now = use.started_at
-        counts = self.counts
-        begun = self._pending.pop(token, None)
-        if begun is None:  # the process forked meanwhile: its acquires are not ours
-            counts.adopted += 1
-        else:
-            wait = counts.wait_seconds
-            seconds = now - begun[0]
-            wait.counts[bisect_left(wait.bounds, seconds)] += 1
-            wait.sum += seconds
-        uses = entry.uses
-        if uses and not shared:
-            self._end_silent(entry, now)
-        counts.checkouts += 1
-        entry.idle_seconds = now - entry.idle_since
-        entry.close_reason = None
-        uses.append(use)
-
-    def timed_out(self, token: int) -> None:
-        """End an acquire by SQLAlchemy's pool TimeoutError."""
-        self._do(self._acquire_ended, token, "timeouts")
-
-    def cancelled(self, token: int) -> None:
-        """End an acquire by cancellation."""
-        self._do(self._acquire_ended, token, "cancelled_acquires")
-
-    def failed(self, token: int) -> None:
-        """End an acquire by any other exception."""
-        self._do(self._acquire_ended, token, "failed_acquires")
-
-    def _acquire_ended(self, token: int, counter: str) -> None:
-        if self._pending.pop(token, None) is not None:
-            setattr(self.counts, counter, getattr(self.counts, counter) + 1)
-
-    # --- the queue -----------------------------------------------------------------------
-
-    def queue_entered(self, pool_key: int) -> int:
-        """Note that an acquire found the pool full; return a token for `queue_left`."""
-        token = self._next_token()
-        self._do(self._queue_entered, token, self.clock(), pool_key)
-        return token
-
-    def _queue_entered(self, token: int, now: float, pool_key: int) -> None:
-        self.counts.waits += 1
-        self._waits[token] = Wait(now, pool_key)
-
-    def queue_left(self, token: int) -> None:
-        """Note that the acquire left the queue, however that ended."""
-        self._do(self._queue_left, token, self.clock())
-
-    def _queue_left(self, token: int, now: float) -> None:
-        wait = self._waits.pop(token, None)
-        if wait is not None:
-            self.counts.queued_seconds += max(now, self._looked_at) - wait.began
-
-    def capacity_freed(self, pool_key: int, free: int) -> None:
-        """Count the waiters that sleep on while `free` slots are to be had; each once."""
-        if self._waits:
-            self._do(self._capacity_freed, pool_key, free)
-
-    def _capacity_freed(self, pool_key: int, free: int) -> None:
-        here = [wait for wait in self._waits.values() if wait.pool_key == pool_key]
-        for wait in here[:free]:
-            if not wait.stranded:
-                wait.stranded = True
-                self.counts.stranded_waits += 1
-
-    # --- connections ---------------------------------------------------------------------
-
-    def connected(self, entry: Entry, connection_key: int, began: float) -> None:
-        """Note an established DBAPI connection, whose attempt began at `began`."""
-        self._do(self._connected, entry, connection_key, began, self.clock())
-
-    def _connected(self, entry: Entry, connection_key: int, began: float | None, now: float) -> None:
-        if entry.connection_key is not None:
-            # Only detach() takes a connection from its record without a close; in another
-            # thread its event may come later than the record's next connection.
-            self._detached(entry, entry.uses[0] if entry.uses else None, now)
-            entry.left_early += 1
-        self._entries.add(entry)
-        self._by_connection[connection_key] = entry
-        entry.connection_key = connection_key
-        entry.connecting_since = began
-        entry.connected_at = entry.idle_since = now
-        entry.idle_seconds = 0.0
-        entry.close_reason = entry.error_key = None
-        self.counts.connects += 1
-
-    def initialised(self, entry: Entry) -> None:
-        """Note that dialect initialisation is through, which completes the time to connect."""
-        self._do(self._initialised, entry, self.clock())
-
-    def _initialised(self, entry: Entry, now: float) -> None:
-        if entry.connection_key is not None and entry.connecting_since is not None:
-            entry.connected_at = entry.idle_since = now
-            self.counts.connect_seconds.observe(now - entry.connecting_since)
-
-    def connect_failed(self, error: str) -> None:
-        """Count a failed attempt to connect, by the name of its exception."""
-        self._do(self.counts.connect_errors.add, error)
-
-    def adopt(self, entry: Entry, connection_key: int, fairy_ref: Any = None) -> None:
-        """Take in a connection that was open before; with `fairy_ref`, one that is out."""
-        self._do(self._adopt, entry, connection_key, fairy_ref, self.clock())
-
-    def _adopt(self, entry: Entry, connection_key: int, fairy_ref: Any, now: float) -> None:
-        if entry.connection_key is None:
-            self._connected(entry, connection_key, None, now)
-        if fairy_ref is not None:
-            self.counts.checkouts += 1
-            self.counts.adopted += 1
-            entry.uses.append(Use(fairy_ref, now))
-
-    def checked_out(self, entry: Entry, fairy_ref: Any, *, adopted: bool) -> None:
-        """Begin a use by the checkout event, where the acquire could not be followed.
-
-        The same fairy may be reported again, after a retry in the course of one acquire.
-        """
-        self._do(self._checked_out, entry, fairy_ref, adopted, self.clock())
-
-    def _checked_out(self, entry: Entry, fairy_ref: Any, adopted: bool, now: float) -> None:
-        if any(use.fairy_ref is fairy_ref for use in entry.uses):
-            return
-        self.counts.checkouts += 1
-        self.counts.adopted += adopted
-        entry.returning = False
-        entry.idle_seconds = now - entry.idle_since
-        entry.uses.append(Use(fairy_ref, now))
-
-    def entry_of(self, connection_key: int) -> Entry | None:
-        """Return the entry that has this open DBAPI connection, by its `id()`."""
-        return self._by_connection.get(connection_key)
-
-    def closed(self, entry: Entry, reason: str) -> None:
-        """Note a close; a reason that an earlier event left on the entry goes first."""
-        self._do(self._closed, entry, reason, self.clock())
-
-    def _closed(self, entry: Entry, reason: str, now: float) -> None:
-        if entry.connection_key is None:
-            return
-        for use in entry.uses:
-            self._check_in(use, now)
-        entry.uses.clear()
-        reason = entry.close_reason or reason
-        if reason in ("pre_ping", "disconnect"):
-            idle = entry.idle_seconds if reason == "disconnect" else now - entry.idle_since
-            self.counts.stale_idle_seconds.observe(idle)
-            self.counts.stale_age_seconds.observe(now - entry.connected_at)
-        self.counts.closes[reason] += 1
-        self._gone(entry)
-
-    def _gone(self, entry: Entry) -> None:
-        if entry.connection_key is not None:
-            self._by_connection.pop(entry.connection_key, None)
-        entry.connection_key = entry.close_reason = entry.error_key = None
-        entry.pinging = False
-
-    def lost(self, entry: Entry) -> None:
-        """Note that the collector took the record, and with it whatever it had."""
-        self._do(self._lost, entry, self.clock())
-
-    def _lost(self, entry: Entry, now: float) -> None:
-        # A fairy's finalizer keeps the record alive until it has run, and it ends the use. What
-        # is left was being given back when a listener of the application raised.
-        for use in entry.uses:
-            self._check_in(use, now)
-        entry.uses.clear()
-        if entry.connection_key is not None:
-            self.counts.closes["lost"] += 1
-            self._gone(entry)
-        self.counts.statements += entry.statements
-        entry.statements = 0
-        self._entries.discard(entry)
-
-    # --- ends of uses --------------------------------------------------------------------
-
-    def returned(self, entry: Entry) -> None:
-        """Note that the record goes back to its pool, which ends its use if it has one."""
-        now = self.clock()
-        entry.returning = True  # not below: that may be left to another, and come when it is there already
-        lock = self._lock
-        if lock.acquire(False) or self._wait():
-            try:
-                if self._deferred:
-                    self._drain()
-                self._returned(entry, now)
-            finally:
-                lock.release()
-            if self._deferred:
-                self._settle()
-        else:
-            self._defer(self._returned, entry, now)
-
-    def _returned(self, entry: Entry, now: float) -> None:
-        uses = entry.uses
-        if not uses:
-            return
-        use = uses.pop(0)
-        entry.idle_since = now
-        if use.collected:
-            self._collect(use, now)
-            return
-        counts = self.counts
-        counts.checkins += 1
-        if now < self._looked_at:  # noqa: PLR1730  # as in _spent; max() would cost a call
-            now = self._looked_at
-        length = now - use.started_at
-        counts.used_seconds += length
-        held = counts.use_seconds
-        held.counts[bisect_left(held.bounds, length)] += 1
-        held.sum += length
-
-    def use_ended(self, entry: Entry, use: Use) -> None:
-        """Note that one of several uses of a shared connection ended."""
-        self._do(self._use_ended, entry, use, self.clock())
-
-    def _use_ended(self, entry: Entry, use: Use, now: float) -> None:
-        if use in entry.uses:
-            entry.uses.remove(use)
-            self._check_in(use, now)
-            entry.idle_since = now
-
-    def detached(self, entry: Entry, use: Use | None) -> None:
-        """Note that the connection left its record, by detach() or taken by the collector."""
-        self._do(self._detach_event, entry, use, self.clock())
-
-    def _detach_event(self, entry: Entry, use: Use | None, now: float) -> None:
-        if entry.left_early and use not in entry.uses:
-            entry.left_early -= 1
-        else:
-            self._detached(entry, use, now)
-
-    def _detached(self, entry: Entry, use: Use | None, now: float) -> None:
-        if entry.connection_key is None:
-            return
-        if use is None or use not in entry.uses:
-            self.counts.closes["lost"] += 1  # its use was found ended before the event came
-        elif use.collected:
-            entry.uses.remove(use)
-            self._collect(use, now)
-            self.counts.closes["lost"] += 1
-        else:
-            entry.uses.remove(use)
-            self.counts.detaches += 1
-            self.counts.use_seconds.observe(self._spent(use, now))
-        self._gone(entry)
-
-    def _check_in(self, use: Use, now: float) -> None:
-        self.counts.checkins += 1
-        self.counts.use_seconds.observe(self._spent(use, now))
-
-    def _collect(self, use: Use, now: float) -> None:
-        self.counts.leaks_collected += 1
-        self._spent(use, now)
-
-    def _spent(self, use: Use, now: float) -> float:
-        # A snapshot that came between its end and the report of it has counted it until then.
-        length = max(now, self._looked_at) - use.started_at
-        self.counts.used_seconds += length
-        return length
-
-    def _end_silent(self, entry: Entry, now: float) -> None:
-        for use in entry.uses:
-            if use.collected:
-                self._collect(use, now)
-            else:
-                self._check_in(use, now)
-        entry.uses.clear()
-
-    # --- incidents -----------------------------------------------------------------------
-
-    def invalidated(self, kind: str) -> None:
-        """Count an explicit invalidate() call."""
-        self._do(self._count_in, self.counts.invalidations, kind)
-
-    def reset_failed(self) -> None:
-        """Count a reset on return that failed."""
-        self._do(self._count, "reset_failures")
-
-    def disconnected(self, error: str) -> None:
-        """Count a connection found dead in use, by the name of the driver's exception."""
-        self._do(self.counts.disconnects.add, error)
-
-    def ping_ended(self, seconds: float, *, alive: bool) -> None:
-        """Count a pre-ping that came to an end."""
-        self._do(self._ping_ended, seconds, alive)
-
-    def _ping_ended(self, seconds: float, alive: bool) -> None:
-        self.counts.pre_ping_seconds.observe(seconds)
-        if not alive:
-            self.counts.pre_ping_failures += 1
-
-    def statement(self) -> None:
-        """Count a statement on a connection that has several users; else its entry counts."""
-        self._do(self._count, "statements")
-
-    def _count(self, counter: str) -> None:
-        setattr(self.counts, counter, getattr(self.counts, counter) + 1)
-
-    def _count_in(self, counters: dict[str, int], key: str) -> None:
-        counters[key] += 1
-
-    # --- what is seen of it --------------------------------------------------------------
-
-    def held_entries(self) -> list[Entry]:
-        """Return the entries known now, in no order."""
-        if not self._take():
-            return list(self._entries)
-        try:
-            return list(self._entries)
-        finally:
-            self._lock.release()
+class Ledger(Counting):
+    """Count everything about one pool, and tell all of it at once."""
 
     def at_rest(self) -> bool:
         """Tell whether nothing is open, in use or being acquired."""
@@ -442,29 +58,101 @@ class Ledger(Deferring):
         if not self._take():
             return self._last_snapshot or self._snapshot(state, self.clock())
         try:
-            self._drain()
-            now = self.clock()
-            self._sweep(now)
-            self._looked_at = now
+            now = self._looked_at = self._look(state)
             self._last_snapshot = self._snapshot(state, now)
             return self._last_snapshot
         finally:
             self._lock.release()
 
+    def check(self, state: PoolState) -> None:
+        """Look for uses that are overdue; what comes of it waits for `take_reports`."""
+        if self._take():
+            try:
+                self._look(state)
+            finally:
+                self._lock.release()
+
+    def _look(self, state: PoolState) -> float:
+        self._drain()
+        now = self.clock()
+        self._sweep(now)
+        self._watch(state, now)
+        return now
+
+    def held(self, state: PoolState) -> list[HeldConnection]:
+        """Return the uses in progress, the oldest first; in the middle of an operation of its own, none."""
+        if not self._take():
+            return []
+        try:
+            now = self._look(state)
+            found = [(use.started_at, entry, use) for entry in self._entries for use in entry.uses]
+        finally:
+            self._lock.release()
+        found.sort(key=lambda one: one[0])
+        # Not under the lock: what a driver and a task tell takes longer than a checkout may wait.
+        return [self._held(state.name, entry, use, now) for _, entry, use in found]
+
+    def _held(self, pool: str, entry: Entry, use: Use, now: float) -> HeldConnection:
+        # Of a use that ended, the record may be somebody else's by now.
+        probe = self._probe if use in entry.uses else NoProbe()
+        return held_connection(pool, entry, use, now, probe, exempt=self.leaks.is_exempt(use))
+
+    def take_reports(self, pool: str) -> list[LeakReport]:
+        """Return what happened to leaks since the last call, in order, for the pool of that name."""
+        reports = []
+        steps = self.leaks.steps
+        while steps:
+            try:
+                step = steps.popleft()
+            except IndexError:  # another thread took it
+                break
+            reports.append(
+                LeakReport(
+                    event=step.event,
+                    kind=step.use.suspected,
+                    unix_time=self._wall_clock() - (self.clock() - step.now),
+                    held=self._held(pool, step.entry, step.use, step.now),
+                )
+            )
+        return reports
+
+    def _watch(self, state: PoolState, now: float) -> None:
+        """Observe every use in progress, and judge it."""
+        policy = self.leaks.policy
+        pools = set()
+        for entry in tuple(self._entries):
+            pools.add(entry.pool_key)
+            for use in tuple(entry.uses):
+                busy = bool(entry.running) or self._probe.busy(entry, use)
+                if busy:
+                    use.busy_at = now
+                quiet = max(0.0, now - max(use.active_at, use.busy_at))
+                seen = Observation(
+                    active_for=now - use.active_at,
+                    quiet_for=quiet,
+                    busy=busy,
+                    in_transaction=not busy
+                    and quiet >= policy.idle_in_transaction_seconds
+                    and self._probe.in_transaction(entry),
+                    orphaned_for=self.leaks.orphaned_for(entry, state.live_pools, now),
+                )
+                self.leaks.observed(self.counts, entry, use, seen, now)
+        self.leaks.forget_pools(pools - state.live_pools)
+
     def _sweep(self, now: float) -> None:
         for entry in tuple(self._entries):
             for use in tuple(entry.uses):
                 if use.collected and len(entry.uses) > 1:  # a shared connection: no event comes
-                    entry.uses.remove(use)
-                    self._collect(use, now)
+                    entry.drop(use)
+                    self._collect(entry, use, now)
                 elif not self._probe.ended_silently(entry, use):
                     use.seems_ended_since = None
                 elif self._surely_ended(use, now):
-                    entry.uses.remove(use)
+                    entry.drop(use)
                     if use.collected:  # the collector is giving it back just now, maybe in another thread
-                        self._collect(use, now)
+                        self._collect(entry, use, now)
                     else:
-                        self._check_in(use, now)
+                        self._check_in(entry, use, now)
                     entry.idle_since = now
 
     def _surely_ended(self, use: Use, now: float) -> bool:
@@ -480,7 +168,7 @@ class Ledger(Deferring):
             now=now,
             start_time=self.start_time,
             entries=tuple(self._entries),
-            pending=tuple(self._pending.values()),
+            pending=tuple((use.began, use.pool_key) for use in tuple(self._pending)),
             waits=tuple(self._waits.values()),
             faults=self.faults.count,
         )
@@ -491,6 +179,7 @@ class Ledger(Deferring):
         self._last_queue_seconds = max(
             self._last_queue_seconds, self.counts.queued_seconds + moment.current_wait_seconds
         )
+        by_owner = self._seconds_by_owner(moment)
         found = moment.unaccounted_slots(state)
         before, self._last_unaccounted = self._last_unaccounted, found or 0
         if found is not None and not state.steady:
@@ -500,17 +189,29 @@ class Ledger(Deferring):
             state,
             moment,
             self.counts,
-            self._probe,
+            exempt=self.leaks.is_exempt,
             occupancy_seconds=self._last_occupancy,
+            owner_use_seconds=by_owner,
             queue_seconds=self._last_queue_seconds,
             unaccounted_slots=found,
         )
+
+    def _seconds_by_owner(self, moment: Moment) -> dict[str, float]:
+        seconds = {
+            account.name: account.used_seconds for account in tuple(self.counts.accounts.by_owner.values())
+        }
+        for use in moment.uses:
+            if use.account is not None:
+                seconds[use.account.name] += max(0.0, moment.now - use.started_at)
+        before = self._last_by_owner
+        self._last_by_owner = {name: max(spent, before.get(name, 0.0)) for name, spent in seconds.items()}
+        return self._last_by_owner
 
 
 Ledger._holders = frozenset(
     function.__code__
     for function in (
-        *(Ledger._do, Ledger._settle, Ledger.acquired, Ledger.returned),
-        *(Ledger.held_entries, Ledger.at_rest, Ledger.snapshot),
+        *(Ledger._do, Ledger._settle),
+        *(Ledger.at_rest, Ledger.snapshot, Ledger.check, Ledger.held),
     )
 )

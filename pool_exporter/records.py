@@ -1,4 +1,4 @@
-"""Define the frozen records that leave the ledger: what a pool is and has done, at one moment."""
+"""Define the frozen records that leave the ledger: what a pool is and has done, and who holds it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ class PoolSnapshot:
     oldest_use_seconds: float
     oldest_quiet_seconds: float
     aged_uses: Mapping[str, int]
-    """Uses at least so many seconds old, by age."""
+    """Uses at least so many seconds old, by age; as the two above without exempt uses."""
+    overdue_uses: Mapping[str, int]
+    """Uses past the `LeakPolicy` now, by kind; each use has one kind at most."""
+    exempt_uses: int
     orphaned_connections: int
     unaccounted_slots: int | None
     timeout_seconds: float | None
@@ -85,7 +88,13 @@ class PoolSnapshot:
     invalidations: Mapping[str, int]
     pre_ping_failures: int | None
     reset_failures: int
+    leaks_suspected: Mapping[str, int]
+    leaks_recovered: Mapping[str, int]
     leaks_collected: int
+    owner_connections: Mapping[str, int]
+    """Uses in progress by owner: at most 20 owners, then `other`."""
+    owner_use_seconds: Mapping[str, float]
+    owner_leaks: Mapping[str, int]
     statements: int | None
     telemetry_errors: int
     adopted: int
@@ -121,6 +130,99 @@ class PoolSnapshot:
     def idle_min(self) -> int:
         """Return 0: SQLAlchemy keeps no minimum of idle connections."""
         return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldConnection:
+    """Hold what is known of one use in progress: who has a connection, since when, what it does.
+
+    `None` means that it cannot be known. Everything is as of the call that made the record.
+    """
+
+    pool: str
+    """The `pool` label."""
+    owner: str
+    """The request's route or the name given to `owner()`, else `function`, else `unknown`."""
+    function: str | None
+    """The application's frame that acquired it, as `module:function`."""
+    filename: str | None
+    lineno: int | None
+    task_name: str | None
+    """The asyncio task that acquired it; None outside of asyncio."""
+    trace_id: str | None
+    """The OpenTelemetry trace current at the acquire: 32 hexadecimal digits."""
+    age_seconds: float
+    """Since the acquire returned."""
+    quiet_seconds: float
+    """Since its last activity; 0 while a statement runs or a server-side cursor is open."""
+    busy: bool
+    """Whether a statement runs, a server-side cursor is open or the driver is at work."""
+    in_transaction: bool | None
+    backend_pid: int | None
+    """The server's id of the connection: PostgreSQL's backend pid, MySQL's thread id."""
+    local_port: int | None
+    """The client's TCP port, as in PgBouncer's SHOW CLIENTS; None on a Unix socket."""
+    overdue: str | None
+    """None, or its kind: idle, idle_in_transaction, busy, orphaned."""
+    exempt: bool
+    """Whether the policy exempts its owner from being overdue."""
+    statement: str | None
+    """Its last statement, only where the application asked for SQL text."""
+    stack: tuple[str, ...]
+    """Where its task is now, outermost first, as `module:function (file:line)`; empty where unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakReport:
+    """Hold one step in the life of a leak: `event` is suspected, recovered or collected."""
+
+    event: str
+    kind: str | None
+    """The kind by which it is or was suspected; None for one that was collected unsuspected."""
+    unix_time: float
+    held: HeldConnection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutReport:
+    """Hold one pool timeout: how full the pool was, and who held its connections, the oldest first."""
+
+    pool: str
+    unix_time: float
+    timeout_seconds: float | None
+    size: int | None
+    max: int | None
+    uses: int
+    overflow: int | None
+    pending: int | None
+    held: tuple[HeldConnection, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSample:
+    """Hold one point of a pool's recent history; counters are cumulative as in `PoolSnapshot`."""
+
+    unix_time: float
+    used: int
+    idle: int
+    pending: int
+    checkouts: int
+    timeouts: int
+    wait_seconds_sum: float
+    occupancy_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatus:
+    """Hold everything that a status page shows of one pool."""
+
+    snapshot: PoolSnapshot
+    held: tuple[HeldConnection, ...]
+    """The uses in progress, the oldest first."""
+    reports: tuple[LeakReport | TimeoutReport, ...]
+    """What was reported last, the newest first; bounded."""
+    history: tuple[PoolSample, ...]
+    """The last minutes, the oldest first; empty until sampling has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from pool_exporter.catalogue import AGES_SECONDS
+from pool_exporter.catalogue import AGES_SECONDS, OVERDUE_KINDS
 from pool_exporter.counts import Counts
 from pool_exporter.records import PoolSnapshot, PoolState
 from pool_exporter.uses import Entry, Use
-
-
-class Probe(Protocol):
-    """What the ledger asks about a use that no event has ended; must not raise or do I/O."""
-
-    def ended_silently(self, entry: Entry, use: Use) -> bool:
-        """Tell whether the use is over although nothing said so."""
-
-    def busy(self, entry: Entry, use: Use) -> bool:
-        """Tell whether the driver works for this use at this moment."""
-
-
-class NoProbe:
-    """Know of no use more than the events told."""
-
-    def ended_silently(self, entry: Entry, use: Use) -> bool:
-        """Return False."""
-        return False
-
-    def busy(self, entry: Entry, use: Use) -> bool:
-        """Return False."""
-        return False
 
 
 class Wait:
@@ -58,7 +37,7 @@ class Moment:
     @property
     def current_use_seconds(self) -> float:
         """Return the ages of all current uses, added up."""
-        return sum(max(0.0, self.now - use.started_at) for entry in self.entries for use in entry.uses)
+        return sum(max(0.0, self.now - use.started_at) for use in self.uses)
 
     @property
     def current_wait_seconds(self) -> float:
@@ -82,31 +61,33 @@ class Moment:
         pinging = min(pending - queued, sum(1 for entry in self.entries if entry.pinging))
         return {"queued": queued, "connecting": pending - queued - pinging, "pinging": pinging}
 
-    def oldest_quiet_seconds(self, probe: Probe) -> float:
-        """Return the longest time that a use has gone without activity."""
-        uses = [(use.active_at, number, entry, use) for number, (entry, use) in enumerate(self._uses())]
-        for active_at, _, entry, use in sorted(uses):
-            if not entry.running and not probe.busy(entry, use):
-                return max(0.0, self.now - active_at)
-        return 0.0
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """Return the uses in progress."""
+        return tuple(use for entry in self.entries for use in entry.uses)
 
-    def _uses(self) -> list[tuple[Entry, Use]]:
-        return [(entry, use) for entry in self.entries for use in entry.uses]
+    def quiet_seconds(self, use: Use) -> float:
+        """Return how long a use has gone without activity, as far as it was observed."""
+        return max(0.0, self.now - max(use.active_at, use.busy_at))
 
 
 def make_snapshot(
     state: PoolState,
     moment: Moment,
     counts: Counts,
-    probe: Probe,
     *,
+    exempt: Callable[[Use], bool],
     occupancy_seconds: float,
+    owner_use_seconds: Mapping[str, float],
     queue_seconds: float,
     unaccounted_slots: int | None,
 ) -> PoolSnapshot:
     """Return the record; in reduced mode without what only the seam can know."""
     now = moment.now
-    ages = [max(0.0, now - use.started_at) for entry in moment.entries for use in entry.uses]
+    uses = moment.uses
+    watched = [use for use in uses if not exempt(use)]
+    ages = [max(0.0, now - use.started_at) for use in watched]
+    accounts = tuple(counts.accounts.by_owner.values())
     is_open = [entry for entry in moment.entries if entry.open]
     used = sum(1 for entry in is_open if entry.uses)
     full = state.mode != "reduced"
@@ -121,14 +102,16 @@ def make_snapshot(
         info=state.info,
         used=used,
         idle=len(is_open) - used,
-        uses=len(ages),
+        uses=len(uses),
         size=state.size,
         max=state.max,
         pending_requests=if_full(moment.phases()),
         oldest_pending_seconds=if_full(max((now - start for start, _ in moment.pending), default=0.0)),
         oldest_use_seconds=max(ages, default=0.0),
-        oldest_quiet_seconds=moment.oldest_quiet_seconds(probe),
+        oldest_quiet_seconds=max(map(moment.quiet_seconds, watched), default=0.0),
         aged_uses={str(limit): sum(1 for age in ages if age >= limit) for limit in AGES_SECONDS},
+        overdue_uses={kind: sum(1 for use in watched if use.overdue == kind) for kind in OVERDUE_KINDS},
+        exempt_uses=len(uses) - len(watched),
         orphaned_connections=sum(1 for entry in is_open if entry.pool_key not in state.live_pools),
         unaccounted_slots=if_full(unaccounted_slots),
         timeout_seconds=state.timeout_seconds,
@@ -152,7 +135,14 @@ def make_snapshot(
         invalidations=dict(counts.invalidations),
         pre_ping_failures=if_full(counts.pre_ping_failures),
         reset_failures=counts.reset_failures,
+        leaks_suspected=dict(counts.leaks_suspected),
+        leaks_recovered=dict(counts.leaks_recovered),
         leaks_collected=counts.leaks_collected,
+        owner_connections={
+            account.name: sum(1 for use in uses if use.account is account) for account in accounts
+        },
+        owner_use_seconds=owner_use_seconds,
+        owner_leaks={account.name: account.leaks for account in accounts},
         statements=if_full(counts.statements + sum(entry.statements for entry in moment.entries)),
         telemetry_errors=moment.faults,
         adopted=counts.adopted,

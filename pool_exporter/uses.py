@@ -1,29 +1,91 @@
-"""Hold what the ledger knows of one connection record, its open connection and its uses."""
+"""Hold what the ledger knows of one connection record, its open connection, its uses and who has them."""
 
 from __future__ import annotations
 
 import weakref
 from threading import get_ident
+from types import CodeType
 from typing import TYPE_CHECKING, Any
+
+from pool_exporter.counts import Account
 
 if TYPE_CHECKING:
     from pool_exporter.ledger import Ledger
 
 
+class Site:
+    """A place in code that may acquire connections: one code object, what it is called, whose it is.
+
+    Source of the name: `co_qualname` (Python 3.11), `co_name` before.
+    """
+
+    __slots__ = ("application", "boundary", "code", "function")
+
+    def __init__(self, code: CodeType, function: str, *, application: bool, boundary: bool) -> None:
+        self.code = code
+        self.function = function  # module:function
+        self.application = application  # not SQLAlchemy's, the standard library's or one that is skipped
+        self.boundary = boundary  # an event loop's: what called it acquires nothing
+
+    def line(self, instruction: int) -> int | None:
+        """Return the line of an instruction, by its offset in bytes; looked up only when it is asked for."""
+        for start, end, line in self.code.co_lines():
+            if start <= instruction < end:
+                return line
+        return None
+
+
 class Use:
     """One use of a connection: from the return of the outermost `pool.connect()` to its end.
 
-    `fairy_ref` is the connection record's own weak reference to the fairy that the caller holds.
-    Times are readings of the ledger's clock, in seconds.
+    It is made when the acquire begins, and comes to nothing where that fails. `fairy_ref` is the
+    connection record's own weak reference to the fairy that the caller holds. Times are readings
+    of the ledger's clock, in seconds. What is not known from the begin is not set before it is:
+    each attribute is time on the hot path.
     """
 
-    __slots__ = ("active_at", "fairy_ref", "seems_ended_since", "started_at", "thread")
+    __slots__ = (
+        *("account", "active_at", "began", "busy_at", "ended_at", "entry", "fairy_ref", "instruction"),
+        *("overdue", "owner", "pool_key", "seems_ended_since", "site", "started_at", "statement"),
+        *("suspected", "task_name", "task_ref", "thread", "trace_id", "was_collected"),
+    )
 
-    def __init__(self, fairy_ref: weakref.ref[Any], started_at: float) -> None:
-        self.fairy_ref = fairy_ref
-        self.started_at = self.active_at = started_at
+    entry: Entry  # this and the next are set when the acquire got a connection
+    fairy_ref: weakref.ref[Any]
+
+    def __init__(self, pool_key: int, began: float) -> None:
+        self.pool_key = pool_key
+        self.began = began  # when the acquire did
+        self.started_at = self.active_at = began  # the use, and its last activity
+        self.thread = 0  # where it started
+        # Who has the connection, as far as the acquire showed it; frames are never kept.
+        self.owner = "unknown"
+        self.site: Site | None = None
+        self.instruction = 0  # offset of the call in the site's code, in bytes
+        self.task_ref: weakref.ref[Any] | None = None
+        self.task_name: str | None = None
+        self.trace_id: int | None = None
+        # What the ledger knows of it.
+        self.account: Account | None = None  # its owner's, once its begin was counted
+        self.ended_at: float | None = None  # when its return was reported
+        self.was_collected = False  # whether it was the collector that returned it
+        self.statement: str | None = None  # its last one, where the application asked for SQL text
+
+    def goes_on(self) -> None:
+        """Get ready to be looked at: few uses are still in progress when their begin is counted."""
+        self.busy_at = self.started_at  # when it was last seen at work
+        self.overdue: str | None = None  # the kind by which it is past the policy now
+        self.suspected: str | None = None  # the kind by which it was first
         self.seems_ended_since: float | None = None  # though nothing said so
-        self.thread = get_ident()  # where it began
+
+    @classmethod
+    def of(cls, entry: Entry, fairy_ref: weakref.ref[Any], now: float) -> Use:
+        """Return a use whose acquire was not followed."""
+        use = cls(entry.pool_key, now)
+        use.entry = entry
+        use.fairy_ref = fairy_ref
+        use.thread = get_ident()
+        return use
 
     @property
     def collected(self) -> bool:
@@ -54,8 +116,10 @@ class Entry:
         "record_ref",
         "returning",
         "running",
+        "shared",
         "statements",
         "stream_ref",
+        "use",
         "uses",
     )
 
@@ -63,7 +127,9 @@ class Entry:
         self.ledger = ledger
         self.pool_key = pool_key  # id() of the pool, which the record keeps alive
         self.record_ref: weakref.ref[Any] | None = None
-        self.uses: list[Use] = []  # more than one only where a pool shares its connection
+        self.uses: list[Use] = []  # as counted; more than one only where a pool shares its connection
+        self.use: Use | None = None  # the last one to begin, until it ends, counted yet or not
+        self.shared = False  # whether there may be several at a time
         self.connection_key: int | None = None
         self.connecting_since: float | None = None  # None where it was open when first seen
         self.connected_at = 0.0
@@ -83,3 +149,14 @@ class Entry:
     def open(self) -> bool:
         """Tell whether the record has an open connection."""
         return self.connection_key is not None
+
+    def drop(self, use: Use) -> None:
+        """Forget a use that ended; it points here, so it must not stay."""
+        self.uses.remove(use)
+        if self.use is use:
+            self.use = None
+
+    def drop_all(self) -> None:
+        """Forget every use."""
+        self.uses.clear()
+        self.use = None

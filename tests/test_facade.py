@@ -14,6 +14,7 @@ SIGNATURES = {
     "instrument": (
         "(engine: 'AsyncEngine | Engine', *, name: 'str | None' = None, "
         "registry: 'CollectorRegistry | None' = REGISTRY, "
+        "attribution: 'bool | Attribution' = True, leaks: 'LeakPolicy | None' = LeakPolicy(), "
         "buckets: 'Mapping[str, Sequence[float]] | None' = None, statements: 'bool' = True, "
         "detail: 'Detail' = 'full') -> 'Instrumentation'"
     ),
@@ -27,6 +28,11 @@ SIGNATURES = {
         "client_cafile: 'FilePath | None' = None, client_capath: 'FilePath | None' = None, "
         "client_auth_required: 'bool' = False) -> 'MetricsServer'"
     ),
+    "status_app": (
+        "(*, registry: 'CollectorRegistry' = REGISTRY, token: 'str | None' = None, "
+        "refresh_seconds: 'float' = 5) -> 'ASGIApplication'"
+    ),
+    "Instrumentation.held": "(self) -> 'list[HeldConnection]'",
     "Instrumentation.name": "(self) -> 'str'",
     "Instrumentation.snapshot": "(self) -> 'PoolSnapshot'",
     "Instrumentation.uninstrument": "(self) -> 'None'",
@@ -59,20 +65,29 @@ def signature(path: str) -> str:
     thing = named(path)
     function = thing.fget if isinstance(thing, property) else thing
     assert callable(function)
-    return str(inspect.signature(function)).replace(repr(pool_exporter.serving.server.REGISTRY), "REGISTRY")
+    text = str(inspect.signature(function)).replace(repr(pool_exporter.serving.server.REGISTRY), "REGISTRY")
+    return text.replace(repr(pool_exporter.LeakPolicy()), "LeakPolicy()")
 
 
 def test_all_names_the_public_interface() -> None:
     """`__all__` is what is promised, and everything in it exists."""
     assert pool_exporter.__all__ == [
+        "Attribution",
+        "HeldConnection",
         "HistogramSnapshot",
         "Instrumentation",
+        "LeakPolicy",
+        "LeakReport",
         "MetricsServer",
+        "OwnerMiddleware",
         "PoolSnapshot",
+        "TimeoutReport",
         "instrument",
         "metrics_app",
+        "owner",
         "snapshots",
         "start_server",
+        "status_app",
     ]
     assert all(hasattr(pool_exporter, name) for name in pool_exporter.__all__)
 

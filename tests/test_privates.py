@@ -24,8 +24,14 @@ OF_DRIVERS_AND_PYTHON = {
     "_cursor",
     "_listeners",
     "_protocol",
+    "_result",
+    "_sock",
     "_stmt_exclusive_section",
+    "_transport",
+    "_writer",
+    "_current_frames",
     "_getframe",
+    "_get_running_loop",
     "_exit_tasks",
 }
 """What is asked of a driver's objects, where it may be missing, and of Python."""
@@ -110,7 +116,7 @@ def _touched(source: Path) -> set[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
-        and node.func.id in ("getattr", "hasattr", "setattr")
+        and node.func.id in ("getattr", "hasattr", "setattr", "_read", "_ask")
         and len(node.args) > 1
         and isinstance(node.args[1], ast.Constant)
     }

@@ -10,12 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from typing_extensions import assert_type
 
 from pool_exporter import (
+    Attribution,
+    HeldConnection,
     HistogramSnapshot,
     Instrumentation,
+    LeakPolicy,
     MetricsServer,
+    OwnerMiddleware,
     PoolSnapshot,
     instrument,
     metrics_app,
+    owner,
     snapshots,
     start_server,
 )
@@ -31,6 +36,8 @@ assert_type(
         name="orders",
         registry=registry,
         buckets={"wait_seconds": [0.1, 1], "use_seconds": (0.5, 5.0)},
+        attribution=Attribution(skip=["orders.database"], sql_text=True),
+        leaks=LeakPolicy(idle_seconds=60, idle_in_transaction_seconds=30.0, exempt=["listener", "batch:*"]),
         statements=False,
         detail="basic",
     ),
@@ -67,3 +74,14 @@ instrument(engine, name=1)  # type: ignore[arg-type]
 instrument(engine, detail="everything")  # type: ignore[arg-type]
 instrument(engine, unknown=True)  # type: ignore[call-arg]
 snapshot.used = 1  # type: ignore[misc]
+
+for held in instrument(engine, attribution=False, leaks=None).held():
+    assert_type(held, HeldConnection)
+    assert_type(held.owner, str)
+    assert_type(held.lineno, int | None)
+    assert_type(held.in_transaction, bool | None)
+
+with owner("nightly-billing"):
+    pass
+
+OwnerMiddleware(metrics_app())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 from typing import Any
 
+from pool_exporter.capture import drivers, stacks
 from pool_exporter.capture.context import mark_of
+from pool_exporter.probing import Details
 from pool_exporter.uses import Entry, Use
-
-PSYCOPG_ACTIVE = 1  # psycopg.pq.TransactionStatus.ACTIVE: a command or a COPY is in progress
 
 
 class RecordProbe:
@@ -34,8 +32,31 @@ class RecordProbe:
         context = entry.stream_ref() if entry.stream_ref is not None else None
         if context is not None and _cursor_open(context.cursor):
             return True
-        record = entry.record_ref() if entry.record_ref is not None else None
-        return record is not None and _driver_busy(record.driver_connection)
+        return drivers.busy(_driver_connection(entry))
+
+    def in_transaction(self, entry: Entry) -> bool | None:
+        """Tell whether the connection is in a transaction, None where the driver cannot tell."""
+        connection = _driver_connection(entry)
+        return None if connection is None else drivers.in_transaction(connection)
+
+    def details(self, entry: Entry, use: Use) -> Details:
+        """Return what the driver and the use's task tell without I/O."""
+        task = use.task_ref() if use.task_ref is not None else None
+        stack = stacks.task_stack(task)
+        connection = _driver_connection(entry)
+        if connection is None:
+            return Details(stack=stack)
+        return Details(
+            in_transaction=drivers.in_transaction(connection),
+            backend_pid=drivers.backend_pid(connection),
+            local_port=drivers.local_port(connection),
+            stack=stack,
+        )
+
+
+def _driver_connection(entry: Entry) -> Any:
+    record = entry.record_ref() if entry.record_ref is not None else None
+    return record.driver_connection if record is not None else None
 
 
 def _cursor_open(cursor: Any) -> bool:
@@ -43,28 +64,3 @@ def _cursor_open(cursor: Any) -> bool:
         return False
     inner = getattr(cursor, "_cursor", cursor)  # the driver's own, None once closed
     return inner is not None and not getattr(inner, "closed", False)
-
-
-def _driver_busy(connection: Any) -> bool:
-    info = getattr(connection, "info", None)
-    if getattr(info, "transaction_status", None) == PSYCOPG_ACTIVE:
-        return True
-    locked = getattr(getattr(connection, "lock", None), "locked", None)  # psycopg, in notifies() too
-    if callable(locked) and locked():
-        return True
-    if getattr(getattr(connection, "_stmt_exclusive_section", None), "_acquired", 0):  # asyncpg
-        return True
-    listeners = getattr(connection, "_listeners", None)  # asyncpg, after LISTEN
-    if listeners and isinstance(listeners, dict):
-        return True
-    return _awaits_answer(getattr(connection, "_protocol", None))
-
-
-def _awaits_answer(protocol: Any) -> bool:
-    """Tell whether asyncpg's protocol waits for the server, in a COPY for one.
-
-    It says so nowhere but in a future, which its C class lets nobody see but the collector.
-    """
-    if type(protocol).__module__.partition(".")[0] != "asyncpg":
-        return False
-    return any(isinstance(one, asyncio.Future) and not one.done() for one in gc.get_referents(protocol))

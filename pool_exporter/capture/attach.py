@@ -16,6 +16,7 @@ from sqlalchemy.pool import Pool, QueuePool, StaticPool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
 from pool_exporter.capture import privates
+from pool_exporter.capture.attribution import Attribution, attributor
 from pool_exporter.capture.context import ATTRIBUTE, mark_of
 from pool_exporter.capture.dialect import wrap_dialect
 from pool_exporter.capture.listeners import listen_to_dialect, listen_to_pool
@@ -74,9 +75,20 @@ def _accepts(target: Any) -> bool:
 class Attachment:
     """One tap and what it put on engines, dialects and pools; `detach` takes it off."""
 
-    def __init__(self, engine: Engine, ledger: Ledger, *, mode: str, statements: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        *,
+        mode: str,
+        statements: bool,
+        attribution: Attribution | None,
+    ) -> None:
         self.tap = Tap(ledger)
         self.tap.mode = mode
+        if attribution is not None:
+            self.tap.attribute = attributor(attribution)
+        self._sql_text = attribution is not None and attribution.sql_text
         self.tap.attach_pool = self.attach_pool
         self.tap.is_followed = is_followed
         self._statements = statements
@@ -92,7 +104,9 @@ class Attachment:
         self.tap.add_engine(engine)
         listen_to_dialect(self.tap, engine)
         if self.tap.mode == "full":
-            self._unwrap.append(wrap_dialect(self.tap, engine.dialect, statements=self._statements))
+            self._unwrap.append(
+                wrap_dialect(self.tap, engine.dialect, statements=self._statements, sql_text=self._sql_text)
+            )
         self.attach_pool(engine.pool)
 
     def attach_pool(self, pool: Pool) -> None:

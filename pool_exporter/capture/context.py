@@ -10,6 +10,8 @@ try:
 except ImportError:  # SQLAlchemy 2.1 installs greenlet only with its asyncio extra
     getcurrent = None  # type: ignore[assignment]  # tested for below
 
+__all__ = ["ATTRIBUTE", "getcurrent", "mark_of", "task_key"]
+
 ATTRIBUTE = "_pool_exporter"
 """The attribute under which this package keeps its own object on one of SQLAlchemy's."""
 

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from pool_exporter.capture.context import mark_of
 from pool_exporter.capture.errors import is_cancellation
 from pool_exporter.capture.tap import Tap
 from pool_exporter.uses import Entry
@@ -13,16 +14,21 @@ from pool_exporter.uses import Entry
 _STATEMENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 _TRANSACTIONS = ("do_commit", "do_rollback")
 
+MOST_TEXT_LENGTH = 2000
+"""Characters kept of a statement, where its text was asked for."""
 
-def wrap_dialect(tap: Tap, dialect: Any, *, statements: bool) -> Callable[[], None]:
+
+def wrap_dialect(tap: Tap, dialect: Any, *, statements: bool, sql_text: bool = False) -> Callable[[], None]:
     """Put the wrappers on the instance; return a function that takes off those still on top.
 
-    With `statements` off, statements are neither counted nor seen as activity.
+    With `statements` off, statements are neither counted nor seen as activity. With `sql_text`
+    the text of the last one is kept.
     """
     wrappers = {"do_ping": _ping(tap, dialect.do_ping)}
     if statements:
         for name in _STATEMENTS:
-            wrappers[name] = _statement(tap, getattr(dialect, name))
+            original = getattr(dialect, name)
+            wrappers[name] = (_statement_with_text if sql_text else _statement)(tap, original)
         for name in _TRANSACTIONS:
             wrappers[name] = _transaction(tap, getattr(dialect, name))
     for name, wrapper in wrappers.items():
@@ -62,6 +68,7 @@ def _ping_begun(tap: Tap, dbapi_connection: Any) -> Entry | None:
         entry = tap.ledger.entry_of(id(dbapi_connection))
         if entry is None or not tap.active:
             return None
+        tap.ledger.settle()
         if entry.uses and not tap.is_followed(tap):  # in use, and not being acquired once more (StaticPool)
             return None
         entry.pinging = True
@@ -85,8 +92,24 @@ def _ping_ended(
         tap.fault("ping", failure)
 
 
+def _statement_with_text(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
+    execute = _statement(tap, original)
+
+    def execute_with_text(cursor: Any, statement: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            context: Any = options.get("context") if options else arguments[-1]
+            entry = mark_of(context.root_connection._dbapi_connection._connection_record)
+            if isinstance(entry, Entry) and entry.use is not None:
+                entry.use.statement = str(statement)[:MOST_TEXT_LENGTH]
+        except Exception as error:
+            tap.fault("statement_text", error)
+        return execute(cursor, statement, *arguments, **options)
+
+    return _wraps(execute_with_text, original)
+
+
 def _statement(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
-    clock = tap.ledger.clock
+    ledger = tap.ledger
 
     def execute(cursor: Any, *arguments: Any, **options: Any) -> Any:
         # SQLAlchemy passes the execution context last: (cursor, statement[, parameters], context).
@@ -98,8 +121,8 @@ def _statement(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             entry.running -= 1
             try:  # noqa: SIM105  # as below
-                entry.uses[-1].active_at = clock()
-            except IndexError:  # the use ended meanwhile
+                entry.use.active_at = ledger.clock()  # type: ignore[union-attr]  # caught
+            except AttributeError:  # the use ended meanwhile
                 pass
 
     return _wraps(execute, original)
@@ -115,16 +138,17 @@ def _begin(tap: Tap, context: Any) -> Entry | None:
         if record is None or not tap.active:
             return None
         entry: Entry = record._pool_exporter
-        uses = entry.uses
-        if not uses or entry.ledger is not tap.ledger:
+        use = entry.use
+        if use is None or entry.ledger is not tap.ledger:
             return None
         entry.running += 1
+        use.active_at = tap.ledger.clock()
         if context._is_server_side:
             entry.stream_ref = weakref.ref(context)
-        if len(uses) == 1:
-            entry.statements += 1  # one caller has the connection, so nothing else counts here
-        else:
+        if entry.shared:
             tap.ledger.statement()
+        else:
+            entry.statements += 1  # one caller has the connection, so nothing else counts here
     except AttributeError:  # a record that nobody reported yet
         return None
     except Exception as error:
@@ -134,18 +158,16 @@ def _begin(tap: Tap, context: Any) -> Entry | None:
 
 
 def _transaction(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
-    clock = tap.ledger.clock
+    ledger = tap.ledger
 
     def end_transaction(dbapi_connection: Any) -> Any:
         # On the hot path: every return rolls back. So the shortest way to the use, and whatever
         # is missing on it (a detached connection, a use that ended, one never seen) is passed over.
-        try:
-            return original(dbapi_connection)
-        finally:
-            try:  # noqa: SIM105  # contextlib.suppress costs as much as the rest
-                dbapi_connection._connection_record._pool_exporter.uses[-1].active_at = clock()
-            except (AttributeError, IndexError):
-                pass
+        try:  # noqa: SIM105  # contextlib.suppress costs as much as the rest
+            dbapi_connection._connection_record._pool_exporter.use.active_at = ledger.clock()
+        except AttributeError:
+            pass
+        return original(dbapi_connection)
 
     return _wraps(end_transaction, original)
 

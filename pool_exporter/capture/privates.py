@@ -14,7 +14,9 @@ TESTED_MINORS = ((2, 0), (2, 1))
 PRIVATE_NAMES = (
     # Overridden on the pool's class.
     "sqlalchemy.pool.base:Pool._return_conn",
+    "sqlalchemy.pool.base:Pool._do_return_conn",
     "sqlalchemy.pool.base:Pool._close_connection",
+    "sqlalchemy.pool.base:_ConnectionFairy._checkout",
     "sqlalchemy.pool.impl:QueuePool._dec_overflow",
     "sqlalchemy.pool.impl:SingletonThreadPool._cleanup",
     # Replaced on the pool (an instance attribute made by the setter of `_creator`).

@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy.pool import Pool, QueuePool, SingletonThreadPool, StaticPool
 from sqlalchemy.pool.base import _ConnectionFairy
 from sqlalchemy.util import queue as sqlalchemy_queue
+from sqlalchemy.util.queue import AsyncAdaptedQueue
 
 from pool_exporter.capture.context import ATTRIBUTE
 from pool_exporter.capture.tap import Tap
@@ -85,50 +86,53 @@ def _pool_overrides(base: Any) -> dict[str, Any]:
     return overrides
 
 
+def _plain_connect(base: Any) -> Callable[[Any], Any]:
+    """Return what a pool's own `connect()` calls, where it does nothing else: a call less on the hot path."""
+    connect: Callable[[Any], Any] = base.connect
+    return _ConnectionFairy._checkout if connect is Pool.connect else connect
+
+
 def _connect(base: Any) -> Callable[[Any], Any]:
-    base_connect = base.connect
+    base_connect = _plain_connect(base)
 
     def connect(self: Any) -> Any:
         tap: Tap = self._pool_exporter
         try:
-            token = tap.ledger.begin(id(self))
+            use = tap.ledger.begin(id(self))
         except Exception as error:
-            token = _not_begun(tap, error)
+            use = _not_begun(tap, error)
         try:
             fairy = base_connect(self)
         except BaseException as error:
             try:
                 if tap.active:
-                    tap.acquire_failed(token, error)
+                    tap.acquire_failed(use, error)
             except Exception as failure:
-                _gave_up(tap, token, failure)
+                _gave_up(tap, use, failure)
             raise
         try:
             if tap.active:  # else it was taken off meanwhile, and another may follow the record by now
-                tap.acquired(token, fairy)
+                tap.acquired(use, fairy)
         except Exception as error:
-            _gave_up(tap, token, error)
+            _gave_up(tap, use, error)
         return fairy
 
     return connect
 
 
-_NEVER_BEGUN = -1
-"""The token of an acquire that could not be reported; no acquire has it."""
-
-
-def _not_begun(tap: Tap | None, error: Exception) -> int:
+def _not_begun(tap: Tap | None, error: Exception) -> Any:
+    """Return what stands for the use of an acquire that could not be reported: none that can be counted."""
     _fault(tap, "begin", error)
-    return _NEVER_BEGUN
+    return None
 
 
-def _gave_up(tap: Tap | None, token: int, error: Exception) -> None:
+def _gave_up(tap: Tap | None, use: Use, error: Exception) -> None:
     """Keep a failure to report the end of an acquire from the caller, and end it all the same."""
     if tap is None:
         return
     tap.fault("acquire", error)
     try:
-        tap.ledger.failed(token)
+        tap.ledger.failed(use)
     except Exception as failure:
         tap.fault("failed", failure)
 
@@ -148,23 +152,24 @@ def _connect_shared(base: Any) -> Callable[[Any], Any]:
     def connect(self: Any) -> Any:
         tap: Tap = self._pool_exporter
         try:
-            token = tap.ledger.begin(id(self))
+            use = tap.ledger.begin(id(self))
         except Exception as error:
-            token = _not_begun(tap, error)
+            use = _not_begun(tap, error)
         try:
             fairy = base_connect(self)
         except BaseException as error:
             try:
                 if tap.active:
-                    tap.acquire_failed(token, error)
+                    tap.acquire_failed(use, error)
             except Exception as failure:
-                _gave_up(tap, token, failure)
+                _gave_up(tap, use, failure)
             raise
         try:
             if tap.active:
-                _follow(tap, fairy, tap.acquired(token, fairy, shared=True))
+                tap.acquired(use, fairy, shared=True)
+                _follow(tap, fairy, use)
         except Exception as error:
-            _gave_up(tap, token, error)
+            _gave_up(tap, use, error)
         return fairy
 
     return connect
@@ -179,8 +184,10 @@ def _follow(tap: Tap, fairy: Any, use: Use) -> None:
 def share(tap: Tap, fairy: Any) -> None:
     """Adopt a fairy of a shared connection that was already out."""
     entry = tap.entry(fairy._connection_record)
+    tap.ledger.settle()
     if not any(use.fairy_ref() is fairy for use in entry.uses):
-        tap.ledger.checked_out(entry, weakref.ref(fairy), adopted=True)
+        tap.ledger.checked_out(Use.of(entry, weakref.ref(fairy), tap.ledger.clock()), adopted=True)
+    entry.shared = True
     for use in entry.uses:
         if use.fairy_ref() is fairy:
             _follow(tap, fairy, use)
@@ -215,7 +222,8 @@ def _connect_per_thread(base: Any, connect_new: Callable[[Any], Any]) -> Callabl
 
 
 def _return_conn(base: Any) -> Callable[[Any, Any], None]:
-    base_return = base._return_conn
+    # As for `connect()`.
+    base_return = base._do_return_conn if base._return_conn is Pool._return_conn else base._return_conn
 
     def _return_conn(self: Any, record: Any) -> None:
         tap: Tap = self._pool_exporter
@@ -326,10 +334,12 @@ def _dec_overflow(base: Any) -> Callable[[Any], Any]:
 
 def _queue_overrides(base: Any) -> dict[str, Any]:
     base_get = base.get
+    # Of the other queues it is `get()` that does all the work.
+    get_now = base.get_nowait if issubclass(base, AsyncAdaptedQueue) else lambda self: base_get(self, False)
 
     def get(self: Any, block: bool = True, timeout: float | None = None) -> Any:
         try:
-            return base_get(self, False)
+            return get_now(self)
         except sqlalchemy_queue.Empty:
             if not block:
                 raise

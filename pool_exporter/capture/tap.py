@@ -18,6 +18,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 from sqlalchemy.pool.base import _ConnectionFairy
 
+from pool_exporter.capture.attribution import nobody
 from pool_exporter.capture.context import ATTRIBUTE, mark_of, task_key
 from pool_exporter.capture.errors import driver_error, is_cancellation, is_pool_timeout, passed_through
 from pool_exporter.ledger import Ledger
@@ -41,6 +42,8 @@ class Tap:
         self.owner: object = None  # what the application holds; lives as long as its pools
         self.disposed_after: int | None = None  # connects counted when the engine was last disposed
         self.pool_listeners: Any = None
+        self.attribute: Callable[[Use], None] = nobody
+        self.timed_out: Callable[[BaseException], None] = lambda error: None
         self.attach_pool: Callable[[Pool], None] = lambda pool: None
         self.is_followed: Callable[[Tap], bool] = lambda tap: False
         self._engines: list[weakref.ref[Engine]] = []
@@ -94,8 +97,8 @@ class Tap:
 
     # --- acquires ------------------------------------------------------------------------
 
-    def acquired(self, token: int, fairy: Any, *, shared: bool = False) -> Use:
-        """Report that `pool.connect()` returned: a use begins."""
+    def acquired(self, use: Use, fairy: Any, *, shared: bool = False) -> None:
+        """Report that `pool.connect()` returned: its use begins. On the hot path."""
         record = fairy._connection_record
         try:
             entry = record._pool_exporter
@@ -104,17 +107,22 @@ class Tap:
         ledger = self.ledger
         if entry.ledger is not ledger:
             entry = self.entry(record)
+        try:
+            self.attribute(use)
+        except Exception as error:
+            self.fault("attribute", error)
         # Where threads share a connection against the rules, another may have cleared the reference.
-        return ledger.acquired(token, entry, record.fairy_ref or weakref.ref(fairy), shared)
+        ledger.acquired(use, entry, record.fairy_ref or weakref.ref(fairy), shared)
 
-    def acquire_failed(self, token: int, error: BaseException) -> None:
+    def acquire_failed(self, use: Use, error: BaseException) -> None:
         """Report that `pool.connect()` raised."""
         if is_pool_timeout(error):
-            self.ledger.timed_out(token)
+            self.ledger.timed_out(use)
+            self.timed_out(error)
         elif is_cancellation(error):
-            self.ledger.cancelled(token)
+            self.ledger.cancelled(use)
         else:
-            self.ledger.failed(token)
+            self.ledger.failed(use)
 
     def returning(self, record: Any) -> Entry:
         """Report that a record goes back to its pool; it is there when `returning` is unset."""
@@ -133,10 +141,16 @@ class Tap:
 
         That is so in reduced mode, and for acquires that had begun before the pool was attached.
         """
+        if self.mode != "reduced" and followed:
+            return
+        entry = self.entry(record)
+        use = Use.of(entry, record.fairy_ref, self.ledger.clock())
         if self.mode == "reduced":
-            self.ledger.checked_out(self.entry(record), record.fairy_ref, adopted=False)
-        elif not followed:
-            self.ledger.checked_out(self.entry(record), record.fairy_ref, adopted=True)
+            try:
+                self.attribute(use)
+            except Exception as error:
+                self.fault("attribute", error)
+        self.ledger.checked_out(use, adopted=self.mode != "reduced")
 
     def capacity_freed(self, pool: Any) -> None:
         """Report that a slot came free without anyone in the queue being woken."""
@@ -173,6 +187,7 @@ class Tap:
 
     def close_reason(self, record: Any, entry: Entry) -> str:
         """Say why SQLAlchemy closes a connection that nothing has invalidated."""
+        self.ledger.settle()
         pool = record._ConnectionRecord__pool
         if entry.returning and not (self.mode == "reduced" and _has_room(pool)):
             return "unpooled" if isinstance(pool, NullPool) else "overflow"
@@ -195,12 +210,14 @@ class Tap:
         if error is not None and (entry.error_key == id(error) or isinstance(error, DisconnectionError)):
             self.ledger.disconnected(driver_error(error))
             return "disconnect"
+        self.ledger.settle()
         if entry.uses:  # not of SQLAlchemy's own doing, in the course of an acquire
             self.ledger.invalidated("hard")
         return "invalidated"
 
     def detached_use(self, entry: Entry) -> Use | None:
         """Return the use whose fairy has just left the record."""
+        self.ledger.settle()
         for use in tuple(entry.uses):
             fairy = use.fairy_ref()
             if fairy is None or fairy._connection_record is None:

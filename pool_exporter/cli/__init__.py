@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 
-from pool_exporter.cli import demo
+from pool_exporter.cli import demo, held, who
+from pool_exporter.cli.errors import CommandError
+
+_SUBCOMMANDS = {"demo": demo, "held": held, "who": who}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments) and return its exit code.
 
-    0 is success, 1 a failure, 2 a wrong argument, 128 + n the signal n.
+    0 is success, 1 a failure, 2 a wrong argument or a page that cannot be had, 128 + n the signal n.
     """
     parser = argparse.ArgumentParser(
         prog="pool-exporter", description="The truth about a SQLAlchemy connection pool, on /metrics."
     )
-    subcommands = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
-    demo.add_arguments(subcommands.add_parser("demo", help=demo.HELP, description=demo.DESCRIPTION))
+    subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+    for name, module in _SUBCOMMANDS.items():
+        module.add_arguments(subparsers.add_parser(name, help=module.HELP, description=module.DESCRIPTION))
     try:
         arguments = parser.parse_args(argv)
     except SystemExit as ended:  # argparse leaves so after an error (2) and after --help (0)
         return ended.code if isinstance(ended.code, int) else 2
     try:
-        return demo.execute(arguments)
+        code: int = _SUBCOMMANDS[arguments.subcommand].execute(arguments)
+        return code
+    except CommandError as error:
+        print(f"pool-exporter {arguments.subcommand}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output is gone (`| head`); nor may the interpreter's last flush complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130

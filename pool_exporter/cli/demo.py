@@ -7,15 +7,18 @@ import importlib.util
 import math
 import os
 import sys
+import textwrap
 
 from pool_exporter.arguments import DISABLING_VARIABLE, disabled
 from pool_exporter.demo.errors import DemoError
+from pool_exporter.demo.scenarios import DEFAULT, POLICY, SCENARIOS
 
-HELP = "see a pool fill, queue and time out"
-DESCRIPTION = (
-    "Run a small web application on its own database under a load that comes in waves, show what its "
-    "connection pool does, and serve /metrics on 127.0.0.1. The database lives in a temporary directory. "
-    "Ctrl-C (exit code 130) or SIGTERM (143) ends it; no process and no file is left behind."
+HELP = "see a pool fill, queue, time out and leak, and who did it"
+DESCRIPTION = textwrap.fill(
+    "Run a small web application on its own database, show what its connection pool does and who holds "
+    "it, and serve /metrics on 127.0.0.1. The database lives in a temporary directory. Ctrl-C (exit code "
+    "130) or SIGTERM (143) ends it; no process and no file is left behind.",
+    width=79,
 )
 DEFAULT_PORT = 8000
 HIGHEST_PORT = 65535
@@ -28,6 +31,14 @@ _NEEDED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter  # one line a scenario
+    parser.epilog = _scenarios()
+    parser.add_argument(
+        "--scenario",
+        choices=tuple(SCENARIOS),
+        default=DEFAULT,
+        help="what happens to the pool, see below (default: %(default)s)",
+    )
     parser.add_argument(
         "--port",
         type=_port,
@@ -70,9 +81,30 @@ def execute(arguments: argparse.Namespace) -> int:
         return 1
 
 
+def _scenarios() -> str:
+    """Return the scenarios, a line each."""
+    width = max(map(len, SCENARIOS))
+    return "\n".join(
+        [
+            "scenarios:",
+            *(f"  {name:{width}}  {scenario.phrase}" for name, scenario in SCENARIOS.items()),
+            "",
+            f"A connection is overdue after {POLICY.idle_seconds:g} s in which nothing is done with it, and",
+            f"after {POLICY.busy_seconds:g} s in one statement; who holds such a one is named with function,",
+            "file and line.",
+        ]
+    )
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.json and arguments.seconds is None:
         raise DemoError("argument --json: needs --seconds N, to know when to end", exit_code=2)
+    if SCENARIOS[arguments.scenario].needs_postgresql and arguments.database != "postgresql":
+        raise DemoError(
+            f"argument --scenario: {arguments.scenario} needs PostgreSQL, whose statements can sleep; leave out "
+            f"--database {arguments.database}, or name another scenario",
+            exit_code=2,
+        )
     if disabled():
         raise DemoError(f"{DISABLING_VARIABLE} is set, so there would be nothing to show; unset it")
     missing = [name for name in _NEEDED[arguments.database] if importlib.util.find_spec(name) is None]
@@ -81,6 +113,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from pool_exporter.demo.run import Options, run  # noqa: PLC0415 - it imports what an extra brings
 
     options = Options(
+        scenario=arguments.scenario,
         database=arguments.database,
         port=arguments.port,
         seconds=arguments.seconds,

@@ -15,14 +15,19 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from pool_exporter import instrument, metrics_app
-from pool_exporter.demo.application import application, prepare
+from pool_exporter import Instrumentation, instrument, metrics_app, status_app
+from pool_exporter.demo.application import application
+from pool_exporter.demo.collector import collecting
 from pool_exporter.demo.database import database
+from pool_exporter.demo.logbook import Logbook, logbook
+from pool_exporter.demo.moment import POOL, Moment
 from pool_exporter.demo.report import JsonReport
+from pool_exporter.demo.scenarios import POLICY, SCENARIOS
+from pool_exporter.demo.state import Shop
+from pool_exporter.demo.tables import prepare
 from pool_exporter.demo.view import LiveView
 from pool_exporter.demo.web import HOST, listen, served
 from pool_exporter.demo.workload import workload
-from pool_exporter.records import PoolSnapshot
 
 POOL_SIZE = 5
 MAX_OVERFLOW = 5
@@ -36,6 +41,7 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 class Options:
     """Hold what the command line says; `seconds` is None to run until a signal."""
 
+    scenario: str
     database: str
     port: int
     seconds: float | None
@@ -44,18 +50,18 @@ class Options:
 
 
 class Display(Protocol):
-    """Say what every way of showing the demo does with the pool's snapshots."""
+    """Say what every way of showing the demo does with the pool's moments."""
 
     def starting(self) -> None:
         """Take note that there is nothing to show yet."""
 
-    def begin(self, snapshot: PoolSnapshot) -> None:
+    def begin(self, moment: Moment) -> None:
         """Take what was before the load."""
 
-    def show(self, snapshot: PoolSnapshot) -> None:
+    def show(self, moment: Moment) -> None:
         """Take what is now; called once a second."""
 
-    def end(self, snapshot: PoolSnapshot) -> None:
+    def end(self, moment: Moment) -> None:
         """Take what was when the time was up, the load still running."""
 
 
@@ -95,23 +101,49 @@ async def _demo(options: Options, listener: socket.socket, output: TextIO) -> No
     """Run everything, innermost last; the stack takes it down in the opposite order."""
     port = listener.getsockname()[1]
     address = f"http://{HOST}:{port}/metrics"
-    display: Display = LiveView(output, title=_title(options), address=address)
-    if options.as_json:
-        display = JsonReport(output, address=address, database=options.database)
+    display = _display(options, output, address)
     display.starting()
     async with contextlib.AsyncExitStack() as stack:
+        scenario = SCENARIOS[options.scenario]
+        book = stack.enter_context(logbook())
         engine = await _engine(options.database, stack)
         registry = CollectorRegistry()
-        instrumentation = stack.enter_context(instrument(engine, name="demo", registry=registry))
+        shop = Shop(engine)
+        stack.push_async_callback(shop.close)
+        pool = stack.enter_context(instrument(engine, name=POOL, registry=registry, leaks=POLICY))
         await prepare(engine)
-        app = application(engine, metrics_app(registry))
-        server = await stack.enter_async_context(served(app, listener))
-        display.begin(instrumentation.snapshot())
-        clients = await stack.enter_async_context(workload(HOST, port, options.seed))
+        app = application(
+            shop, metrics_app(registry), status_app(registry=registry, refresh_seconds=1), book.timed_out
+        )
+        parts = [await stack.enter_async_context(served(app, listener))]
+        if scenario.collects:
+            parts.append(await stack.enter_async_context(collecting()))
+        display.begin(_moment(pool, book))
+        parts += await stack.enter_async_context(workload(scenario.crowds, HOST, port, options.seed))
         async for _ in _seconds(options.seconds):
-            _raise_failure([server, *clients])
-            display.show(instrumentation.snapshot())
-        display.end(instrumentation.snapshot())
+            _raise_failure(parts)
+            display.show(_moment(pool, book))
+        display.end(_moment(pool, book))
+
+
+def _display(options: Options, output: TextIO, address: str) -> Display:
+    if options.as_json:
+        return JsonReport(
+            output, scenario=options.scenario, database=options.database, address=address, policy=POLICY
+        )
+    return LiveView(output, title=_title(options, address), address=address)
+
+
+def _moment(pool: Instrumentation, book: Logbook) -> Moment:
+    """Return what there is to show now. The snapshot comes first, since it judges the uses."""
+    return Moment(
+        snapshot=pool.snapshot(),
+        held=tuple(pool.held()),
+        leaks=book.leaks(),
+        events=book.events(),
+        messages=book.messages(),
+        timeout_note=book.timeout_note,
+    )
 
 
 async def _engine(kind: str, stack: contextlib.AsyncExitStack) -> AsyncEngine:
@@ -128,8 +160,14 @@ async def _engine(kind: str, stack: contextlib.AsyncExitStack) -> AsyncEngine:
     return engine
 
 
-def _title(options: Options) -> str:
-    return f"pool_exporter demo: {options.database}, pool_size {POOL_SIZE}, max_overflow {MAX_OVERFLOW}"
+def _title(options: Options, address: str) -> tuple[str, str, str]:
+    return (
+        f"pool_exporter demo: {options.scenario} on {options.database}, pool_size {POOL_SIZE}, "
+        f"max_overflow {MAX_OVERFLOW}",
+        f"overdue: idle in transaction {POLICY.idle_in_transaction_seconds:g} s, "
+        f"idle {POLICY.idle_seconds:g} s, one statement {POLICY.busy_seconds:g} s",
+        f"who holds the connections: {address.removesuffix('metrics')}pools/",
+    )
 
 
 async def _seconds(limit: float | None) -> AsyncIterator[None]:

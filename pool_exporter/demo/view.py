@@ -1,53 +1,97 @@
-"""Print what a pool is doing, from its snapshots: in place on a terminal, else one line a second."""
+"""Print what a pool is doing, and who is to blame: in place on a terminal, else line after line."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Sequence
+import textwrap
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from pool_exporter.demo.guilty import guilty
+from pool_exporter.demo.moment import Moment
 from pool_exporter.records import HistogramSnapshot, PoolSnapshot
+from pool_exporter.verdict import verdict
+from pool_exporter.wording import visible
 
 WINDOW_SNAPSHOTS = 5
 """Over how many snapshots back the wait's quantile is taken; at one a second, so many seconds."""
 BAR_WIDTH = 30
+MOST_GUILTY = 3
+"""Sites named at a time; at the end, all of them are."""
+MOST_MESSAGE_ROWS = 2
 
 
 class LiveView:
-    """Print snapshots one after the other; one view for one pool."""
+    """Print moments one after the other; one view for one pool.
 
-    def __init__(self, output: TextIO, *, title: str, address: str) -> None:
+    On a terminal everything is drawn again over what was there before. Elsewhere a moment is one
+    line, with indented lines below for the guilty and for new log messages, if there are any.
+    """
+
+    def __init__(self, output: TextIO, *, title: Sequence[str], address: str) -> None:
         self._output = output
         self._title = title
         self._address = address
         self._in_place = output.isatty() and os.environ.get("TERM") != "dumb"
         self._printed_lines = 0
+        self._printed_message = 0
         self._waits: deque[HistogramSnapshot] = deque(maxlen=WINDOW_SNAPSHOTS + 1)
 
     def starting(self) -> None:
         """Say on a terminal that there is nothing to show yet."""
         if self._in_place:
-            self._replace([self._title, "starting the database and the application"])
+            self._replace([*self._title, "starting the database and the application"])
 
-    def begin(self, snapshot: PoolSnapshot) -> None:
-        """Take what was before the load, without printing it."""
-        if snapshot.wait_seconds is not None:
-            self._waits.append(snapshot.wait_seconds)
+    def begin(self, moment: Moment) -> None:
+        """Take what was before the load; off a terminal, say what is to come."""
+        self._remember(moment)
+        if not self._in_place:
+            self._print(f"{'; '.join(self._title)}  {self._address}")
 
-    def show(self, snapshot: PoolSnapshot) -> None:
-        """Print one snapshot; the caller makes it one a second."""
-        if snapshot.wait_seconds is not None:
-            self._waits.append(snapshot.wait_seconds)
+    def show(self, moment: Moment) -> None:
+        """Print one moment; the caller makes it one a second."""
+        self._remember(moment)
+        blame = guilty(moment)[:MOST_GUILTY]
         if self._in_place:
             self._replace(
-                [self._title, bar(snapshot), *self._numbers(snapshot), self._address, "Ctrl-C ends it"]
+                [
+                    *self._title,
+                    bar(moment.snapshot),
+                    *self._numbers(moment.snapshot),
+                    *self._wrapped([_verdict(moment), *blame]),
+                    *self._wrapped([f"log: {one.text}" for one in moment.messages], MOST_MESSAGE_ROWS),
+                    self._address,
+                    "Ctrl-C ends it",
+                ]
             )
-        else:
-            print(*self._numbers(snapshot), self._address, sep="  ", file=self._output, flush=True)
+            return
+        self._print("  ".join([*self._numbers(moment.snapshot), self._address]))
+        for message in moment.messages:
+            if message.number > self._printed_message:
+                self._printed_message = message.number
+                self._print(f"  log: {message.text}")
+        for line in blame:
+            self._print(f"  {line}")
 
-    def end(self, snapshot: PoolSnapshot) -> None:
-        """Print nothing more: the last second has been shown."""
+    def end(self, moment: Moment) -> None:
+        """Print what was found: totals, the guilty with whole paths, the note on the last timeout."""
+        steps = Counter[str]()
+        for (event, _), number in moment.events.items():
+            steps[event] += number
+        self._print(
+            f"at the end: leaks suspected {steps['suspected']}, recovered {steps['recovered']}, "
+            f"collected {steps['collected']}; timeouts {moment.snapshot.timeouts}"
+        )
+        self._print(f"  {_verdict(moment)}")
+        for line in guilty(moment, whole_paths=True):
+            self._print(f"  {line}")
+        if moment.timeout_note is not None:
+            self._print(f"  last timeout: {' '.join(moment.timeout_note.split())}")
+
+    def _remember(self, moment: Moment) -> None:
+        if moment.snapshot.wait_seconds is not None:
+            self._waits.append(moment.snapshot.wait_seconds)
 
     def _numbers(self, snapshot: PoolSnapshot) -> tuple[str, str]:
         queued = snapshot.pending_requests["queued"] if snapshot.pending_requests else 0
@@ -59,13 +103,25 @@ class LiveView:
             f"  timeouts {snapshot.timeouts}",
         )
 
+    def _wrapped(self, lines: Sequence[str], most_rows: int | None = None) -> Iterator[str]:
+        """Yield lines in rows that fit the terminal, `most_rows` for each line at most."""
+        width = max(20, _size(self._output).columns - 1)
+        for line in lines:
+            yield from textwrap.wrap(
+                line, width, subsequent_indent="  ", max_lines=most_rows, placeholder=" …"
+            )
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._output, flush=True)
+
     def _replace(self, lines: Sequence[str]) -> None:
         """Print lines over those printed before: cursor up, clear to the end of the screen."""
-        columns = _columns(self._output)
+        size = _size(self._output)
+        shown = lines[: max(1, size.lines - 1)]  # the cursor cannot go up to what has scrolled away
         back = f"\x1b[{self._printed_lines}A\r\x1b[J" if self._printed_lines else ""
-        self._output.write(back + "".join(f"{line[: columns - 1]}\n" for line in lines))
+        self._output.write(back + "".join(f"{line[: size.columns - 1]}\n" for line in shown))
         self._output.flush()
-        self._printed_lines = len(lines)
+        self._printed_lines = len(shown)
 
 
 def bar(snapshot: PoolSnapshot) -> str:
@@ -99,8 +155,13 @@ def milliseconds(seconds: float | None) -> str:
     return "    -   " if seconds is None else f"{seconds * 1000:5.0f} ms"
 
 
-def _columns(output: TextIO) -> int:
+def _verdict(moment: Moment) -> str:
+    return visible(verdict(moment.snapshot, moment.held).text, 500)
+
+
+def _size(output: TextIO) -> os.terminal_size:
     try:
-        return os.get_terminal_size(output.fileno()).columns or 80
+        size = os.get_terminal_size(output.fileno())
     except (OSError, ValueError):
-        return 80
+        size = os.terminal_size((0, 0))
+    return os.terminal_size((size.columns or 80, size.lines or 24))

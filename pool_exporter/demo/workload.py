@@ -1,51 +1,60 @@
-"""Drive the demo with HTTP clients whose number comes and goes in waves, so that the pool fills."""
+"""Drive the demo with crowds of HTTP clients, each of which asks for its own things at its own pace."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
 
-WAVE_SECONDS = 20.0
-CREST_SECONDS = 6.0
-"""When the first crest comes, after the start."""
-MOST_CLIENTS = 86
-FEWEST_CLIENTS = 3
-THINK_SECONDS = 0.2
-"""Mean pause of a client between an answer and its next request."""
+Request = tuple[str, str]
+"""Method and target."""
 
 _AWAY_SECONDS = 0.1
 _RETRY_SECONDS = 0.5
 
 
-def demand(seconds: float) -> int:
-    """Return how many clients are active so long after the start."""
-    height = (1 + math.cos(2 * math.pi * (seconds - CREST_SECONDS) / WAVE_SECONDS)) / 2
-    return round(FEWEST_CLIENTS + (MOST_CLIENTS - FEWEST_CLIENTS) * height)
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Hold what clients of one kind do.
 
+    - `clients`: how many there are at most.
+    - `choose`: returns the next request that the dice, a client's own, fall for.
+    - `pause`: returns the seconds before that request, likewise.
+    - `active`: returns how many of the clients are active so many seconds after the start.
+    """
 
-def choose(dice: random.Random) -> tuple[str, str]:
-    """Return the method and target of a client's next request."""
-    throw = dice.random()
-    if throw < 0.5:
-        return "GET", "/orders"
-    if throw < 0.85:
-        return "POST", f"/orders?cents={dice.randint(100, 9999)}"
-    return "GET", f"/report?days={dice.randint(1, 10)}"
+    clients: int
+    choose: Callable[[random.Random], Request]
+    pause: Callable[[random.Random], float]
+    active: Callable[[float], int]
 
 
 @contextlib.asynccontextmanager
-async def workload(host: str, port: int, seed: int) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
+async def workload(
+    crowds: Sequence[Crowd], host: str, port: int, seed: int
+) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
     """Run the clients against an HTTP server; yield their tasks, which end only by a failure.
 
     The same seed makes each client choose the same requests and pauses in the same order.
     """
-    start = asyncio.get_running_loop().time()
+    clock = asyncio.get_running_loop().time
+    start = clock()
+    numbers = count()
     clients = [
-        asyncio.create_task(_client(host, port, number, start, random.Random(f"{seed}/{number}")))  # noqa: S311
-        for number in range(MOST_CLIENTS)
+        asyncio.create_task(
+            _client(
+                crowd,
+                partial(_is_active, crowd, number, clock, start),
+                random.Random(f"{seed}/{next(numbers)}"),  # noqa: S311
+                (host, port),
+            )
+        )
+        for crowd in crowds
+        for number in range(crowd.clients)
     ]
     try:
         yield clients
@@ -55,21 +64,26 @@ async def workload(host: str, port: int, seed: int) -> AsyncIterator[Sequence[as
         await asyncio.gather(*clients, return_exceptions=True)
 
 
-async def _client(host: str, port: int, number: int, start: float, dice: random.Random) -> None:
-    """Ask one thing after another over one connection, as long as the demand includes this client."""
-    clock = asyncio.get_running_loop().time
+def _is_active(crowd: Crowd, number: int, clock: Callable[[], float], start: float) -> bool:
+    return number < crowd.active(clock() - start)
+
+
+async def _client(
+    crowd: Crowd, is_active: Callable[[], bool], dice: random.Random, server: tuple[str, int]
+) -> None:
+    """Ask one thing after another over one connection, as long as it is active."""
     while True:
         try:
-            async with _connection(host, port) as (reader, writer):
+            async with _connection(*server) as (reader, writer):
                 while True:
-                    if number >= demand(clock() - start):
+                    if not is_active():
                         await asyncio.sleep(_AWAY_SECONDS)
                         continue
-                    await asyncio.sleep(dice.expovariate(1 / THINK_SECONDS))
-                    method, target = choose(dice)
-                    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n"
+                    await asyncio.sleep(crowd.pause(dice))
+                    method, target = crowd.choose(dice)
+                    head = f"{method} {target} HTTP/1.1\r\nHost: {server[0]}\r\nContent-Length: 0\r\n\r\n"
                     writer.write(head.encode())
-                    await _read_answer(reader)
+                    await read_answer(reader)
         except (OSError, asyncio.IncompleteReadError):
             await asyncio.sleep(_RETRY_SECONDS)  # the server hung up, as it may between two requests
 
@@ -85,12 +99,17 @@ async def _connection(
         writer.close()
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> None:
-    """Read one answer and forget it; the application always says how long its answers are."""
-    length = 0
+async def read_answer(reader: asyncio.StreamReader) -> None:
+    """Read one answer and forget it: of the length that it says, or in chunks, as a stream comes."""
+    length, chunked = 0, False
     head = await reader.readuntil(b"\r\n\r\n")
-    for line in head.decode("latin-1").split("\r\n"):
+    for line in head.decode("latin-1").lower().split("\r\n"):
         name, _, value = line.partition(":")
-        if name.lower() == "content-length":
+        if name == "content-length":
             length = int(value)
+        chunked = chunked or (name == "transfer-encoding" and "chunked" in value)
     await reader.readexactly(length)
+    while chunked:
+        size = int(await reader.readuntil(b"\r\n"), 16)
+        await reader.readexactly(size + len(b"\r\n"))
+        chunked = size > 0

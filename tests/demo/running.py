@@ -101,3 +101,26 @@ def ending(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+def assert_nothing_left(demo: Demo) -> None:
+    """Check that neither a file nor a process is left of a demo."""
+    assert demo.files() == []
+    assert demo.processes() == []
+
+
+def assert_laws(snapshot: dict[str, Any]) -> None:
+    """Check the laws of counting in one snapshot."""
+    assert snapshot["checkouts"] == (
+        snapshot["checkins"] + snapshot["detaches"] + snapshot["leaks_collected"] + snapshot["uses"]
+    )
+    assert snapshot["connects"] == sum(snapshot["closes"].values()) + snapshot["detaches"] + snapshot["open"]
+    assert snapshot["acquires"] == (
+        snapshot["checkouts"]
+        + snapshot["timeouts"]
+        + snapshot["cancelled_acquires"]
+        + snapshot["failed_acquires"]
+        + snapshot["pending"]
+    )
+    assert snapshot["wait_seconds"]["count"] == snapshot["checkouts"]
+    assert snapshot["use_seconds"]["count"] == snapshot["checkins"] + snapshot["detaches"]

@@ -14,37 +14,15 @@ import sys
 import termios
 import urllib.request
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from pool_exporter.cli import main
+from pool_exporter.demo.scenarios import SCENARIOS
 
-from .running import Demo, ending, until
+from .running import Demo, assert_laws, assert_nothing_left, ending, until
 
 OFFER = "pool-exporter demo --database sqlite"
-
-
-def assert_nothing_left(demo: Demo) -> None:
-    assert demo.files() == []
-    assert demo.processes() == []
-
-
-def assert_laws(snapshot: dict[str, Any]) -> None:
-    """Check the laws of counting in one snapshot."""
-    assert snapshot["checkouts"] == (
-        snapshot["checkins"] + snapshot["detaches"] + snapshot["leaks_collected"] + snapshot["uses"]
-    )
-    assert snapshot["connects"] == sum(snapshot["closes"].values()) + snapshot["detaches"] + snapshot["open"]
-    assert snapshot["acquires"] == (
-        snapshot["checkouts"]
-        + snapshot["timeouts"]
-        + snapshot["cancelled_acquires"]
-        + snapshot["failed_acquires"]
-        + snapshot["pending"]
-    )
-    assert snapshot["wait_seconds"]["count"] == snapshot["checkouts"]
-    assert snapshot["use_seconds"]["count"] == snapshot["checkins"] + snapshot["detaches"]
 
 
 def test_eight_seconds_give_one_json_object_that_obeys_the_laws(demo: Demo) -> None:
@@ -54,8 +32,17 @@ def test_eight_seconds_give_one_json_object_that_obeys_the_laws(demo: Demo) -> N
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
     report = json.loads(done.stdout)
-    assert sorted(report) == ["address", "database", "snapshot"]
-    assert report["database"] == "postgresql"
+    assert list(report) == [
+        *("scenario", "database", "address", "policy", "snapshot", "held", "leaks", "timeouts"),
+    ]
+    assert (report["scenario"], report["database"]) == ("load", "postgresql")
+    assert report["policy"] == {
+        "idle_in_transaction_seconds": 2.0,
+        "idle_seconds": 2.0,
+        "busy_seconds": 5.0,
+        "orphaned_seconds": 300.0,
+        "exempt": [],
+    }
     assert report["address"].startswith("http://127.0.0.1:")
     assert report["address"].endswith("/metrics")
     snapshot = report["snapshot"]
@@ -84,7 +71,7 @@ def test_it_runs_on_sqlite(demo: Demo) -> None:
 
 
 def test_off_a_terminal_it_prints_a_line_a_second_and_serves_metrics(demo: Demo) -> None:
-    """Lines without control characters name the numbers and the address, which answers both ways."""
+    """Lines without control characters name what runs, the numbers and the address, which answers both ways."""
     with ending(demo.start("--seconds", "60", "--port", "0", "--database", "sqlite")) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]
@@ -94,8 +81,12 @@ def test_off_a_terminal_it_prints_a_line_a_second_and_serves_metrics(demo: Demo)
             with urllib.request.urlopen(url, timeout=10) as answer:
                 assert answer.geturl() == url
                 bodies.append(answer.read().decode())
+    assert "load on sqlite" in lines[0]
+    assert "overdue: idle in transaction 2 s, idle 2 s, one statement 5 s" in lines[0]
     for line in lines:
         assert "\x1b" not in line
+        assert line.split()[-1] == address
+    for line in lines[1:]:
         for word in ("used", "idle", "overflow", "of 10", "waiting", "wait p99", "timeouts"):
             assert word in line
     for body in bodies:
@@ -125,6 +116,7 @@ def test_a_signal_under_load_leaves_nothing(demo: Demo, number: signal.Signals) 
     """A signal with the load running ends the demo without a trace."""
     with ending(demo.start("--port", "0")) as process:
         assert process.stdout is not None
+        assert "load" in process.stdout.readline()
         for _ in range(2):
             assert "used" in process.stdout.readline()
         assert any("postgres" in line for line in demo.processes())
@@ -246,6 +238,11 @@ def test_a_disabled_library_is_named(
         (["--port", "65536"], "argument --port: '65536': give a port from 1 to 65535"),
         (["--port", "http"], "argument --port: 'http'"),
         (["--database", "oracle"], "argument --database: invalid choice: 'oracle'"),
+        (["--scenario", "leaks"], "argument --scenario: invalid choice: 'leaks'"),
+        (
+            ["--scenario", "slow", "--database", "sqlite", "--seconds", "1"],
+            "argument --scenario: slow needs PostgreSQL, whose statements can sleep; leave out --database sqlite",
+        ),
         (["--json"], "argument --json: needs --seconds"),
         (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
     ],
@@ -259,6 +256,15 @@ def test_a_bad_argument_is_named_with_its_value(
     captured = capsys.readouterr()
     assert (code, captured.out) == (2, "")
     assert message in captured.err
+
+
+def test_help_lists_the_scenarios_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """--help says of each scenario in a line of its own what it shows, and which is the default."""
+    assert main(["demo", "--help"]) == 0
+    text = capsys.readouterr().out
+    for name, scenario in SCENARIOS.items():
+        assert [name, *scenario.phrase.split()] in [line.split() for line in text.splitlines()]
+    assert "(default: load)" in text
 
 
 def test_help_and_a_missing_subcommand(capsys: pytest.CaptureFixture[str]) -> None:

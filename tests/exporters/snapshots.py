@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pool_exporter.catalogue import AGES_SECONDS, CLOSE_REASONS, resolve_buckets
+from pool_exporter.catalogue import (
+    AGES_SECONDS,
+    CLOSE_REASONS,
+    OVERDUE_KINDS,
+    SUSPICION_KINDS,
+    resolve_buckets,
+)
 from pool_exporter.records import HistogramSnapshot, PoolSnapshot
 
 BUCKETS = resolve_buckets(None)
@@ -41,6 +47,8 @@ def snapshot(name: str = "db:5432/app", **changes: Any) -> PoolSnapshot:
         "oldest_use_seconds": 400.5,
         "oldest_quiet_seconds": 399.5,
         "aged_uses": {str(age): count for age, count in zip(AGES_SECONDS, (4, 3, 2, 1, 0), strict=True)},
+        "overdue_uses": {kind: number for number, kind in enumerate(OVERDUE_KINDS)},
+        "exempt_uses": 1,
         "orphaned_connections": 2,
         "unaccounted_slots": 0,
         "timeout_seconds": 30.0,
@@ -64,7 +72,12 @@ def snapshot(name: str = "db:5432/app", **changes: Any) -> PoolSnapshot:
         "invalidations": {"hard": 2, "soft": 1},
         "pre_ping_failures": 8,
         "reset_failures": 6,
+        "leaks_suspected": {kind: number for number, kind in enumerate(SUSPICION_KINDS, 3)},
+        "leaks_recovered": {kind: number for number, kind in enumerate(SUSPICION_KINDS, 1)},
         "leaks_collected": 1,
+        "owner_connections": {"POST /orders/{id}": 5, "jobs:nightly": 1},
+        "owner_use_seconds": {"POST /orders/{id}": 12000.5, "jobs:nightly": 345.25},
+        "owner_leaks": {"POST /orders/{id}": 13, "jobs:nightly": 0},
         "statements": 5000,
         "telemetry_errors": 0,
         "adopted": 0,

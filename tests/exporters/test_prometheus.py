@@ -115,6 +115,19 @@ def expected_series() -> Series:
     expected |= series("pending_requests", 1, phase="pinging")
     for age, count in (("60", 4), ("300", 3), ("900", 2), ("1800", 1), ("3600", 0)):
         expected |= series("aged_uses", count, age=age)
+    for kind, suspected, recovered in (("idle", 3, 1), ("idle_in_transaction", 4, 2), ("orphaned", 5, 3)):
+        expected |= series("leaks_suspected_total", suspected, kind=kind)
+        expected |= series("leaks_recovered_total", recovered, kind=kind)
+    for kind, count in (("idle", 0), ("idle_in_transaction", 1), ("busy", 2), ("orphaned", 3)):
+        expected |= series("overdue_uses", count, kind=kind)
+    expected |= series("exempt_uses", 1)
+    for owner, held, seconds, leaks in (
+        ("POST /orders/{id}", 5, 12000.5, 13),
+        ("jobs:nightly", 1, 345.25, 0),
+    ):
+        expected |= series("owner_connections", held, owner=owner)
+        expected |= series("owner_use_seconds_total", seconds, owner=owner)
+        expected |= series("owner_leaks_total", leaks, owner=owner)
     expected |= series("connect_errors_total", 2, error="asyncpg.exceptions.TooManyConnectionsError")
     expected |= series("disconnects_total", 9, error="asyncpg.exceptions.ConnectionDoesNotExistError")
     expected |= series("disconnects_total", 1, error="other")
@@ -166,10 +179,10 @@ def test_large_bounds_are_written_as_go_writes_them() -> None:
 
 @pytest.mark.parametrize("detail", ["full", "basic"])
 def test_the_number_of_series_is_the_stated_one(detail: Any) -> None:
-    """A pool exports as many series as the catalogue says, error labels aside."""
+    """A pool exports as many series as the catalogue says, error and owner labels aside."""
     exported = series_in(registry_of(snapshot(), detail=detail).collect())
-    errors = [name for name, labels in exported if "error" in dict(labels)]
-    assert len(exported) - len(errors) == series_per_pool(detail)
+    unbounded = [name for name, labels in exported if {"error", "owner"} & dict(labels).keys()]
+    assert len(exported) - len(unbounded) == series_per_pool(detail)
 
 
 def test_basic_detail_exports_the_basic_metrics_only() -> None:

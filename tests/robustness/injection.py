@@ -11,7 +11,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import pool_exporter.capture
-from pool_exporter import counts, deferring, ledger, naming, snapshotting, uses
+from pool_exporter import counting, counts, deferring, holding, leaks, ledger, naming, snapshotting, uses
 
 strikes = 0
 """How often an injected function was called since the injection."""
@@ -25,13 +25,15 @@ def strike() -> None:
 
 
 def functions() -> dict[str, FunctionType]:
-    """Return every function and method of `capture`, the ledger and the names, by `module:qualname`."""
+    """Return every function and method of `capture`, the ledger, the leaks and the names, by `module:qualname`."""
     modules = [
         importlib.import_module(f"{pool_exporter.capture.__name__}.{module.name}")
         for module in pkgutil.iter_modules(pool_exporter.capture.__path__)
     ]
     found = {}
-    for module in [*modules, ledger, uses, counts, deferring, snapshotting, naming]:
+    for module in [
+        *(*modules, ledger, counting, uses, counts, deferring, holding, leaks, snapshotting, naming),
+    ]:
         for function in _functions_of(module):
             name = module.__name__.removeprefix("pool_exporter.").removeprefix("capture.")
             found[f"{name}:{function.__qualname__}"] = function

@@ -118,7 +118,7 @@ def test_memory_does_not_grow_with_checkouts(kind: type, tmp_path: Path) -> None
     now = instrumentation.snapshot()
     assert now.checkouts == 10_200
     assert now.open == (0 if kind is NullPool else 1)
-    assert len(instrumentation._ledger.held_entries()) <= 2
+    assert len(instrumentation._ledger._entries) <= 2
     assert grown < 100
     engine.dispose()
 

@@ -1,0 +1,54 @@
+"""Say what the ledger asks of a use that no event tells, and what it gets where nobody can answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pool_exporter.uses import Entry, Use
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What a driver and a task tell of a use without I/O, as in `HeldConnection`."""
+
+    in_transaction: bool | None = None
+    backend_pid: int | None = None
+    local_port: int | None = None
+    stack: tuple[str, ...] = ()
+
+
+class Probe(Protocol):
+    """What the ledger asks about a use that no event has ended; must not raise or do I/O."""
+
+    def ended_silently(self, entry: Entry, use: Use) -> bool:
+        """Tell whether the use is over although nothing said so."""
+
+    def busy(self, entry: Entry, use: Use) -> bool:
+        """Tell whether the driver works for this use at this moment."""
+
+    def in_transaction(self, entry: Entry) -> bool | None:
+        """Tell whether the connection is in a transaction, None where the driver cannot tell."""
+
+    def details(self, entry: Entry, use: Use) -> Details:
+        """Return what is to be known of a use, for a record of it."""
+
+
+class NoProbe:
+    """Know of no use more than the events told."""
+
+    def ended_silently(self, entry: Entry, use: Use) -> bool:
+        """Return False."""
+        return False
+
+    def busy(self, entry: Entry, use: Use) -> bool:
+        """Return False."""
+        return False
+
+    def in_transaction(self, entry: Entry) -> bool | None:
+        """Return None."""
+        return None
+
+    def details(self, entry: Entry, use: Use) -> Details:
+        """Return details in which nothing is known."""
+        return Details()

@@ -1,0 +1,1 @@
+"""The status page, its JSON, its verdicts, and the commands that read it."""
