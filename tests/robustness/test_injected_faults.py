@@ -142,11 +142,8 @@ AT_OTHER_TIMES = {
     *("ledger:Ledger.at_rest", "counting:Counting._end_silent"),
     *("tap:_has_room", "activity:_cursor_open", "drivers:_transport"),
     # Of drivers and of tasks that no step uses: those here are psycopg's, and run while they are looked at.
-    *("drivers:_awaits_answer", "drivers:_flag", "drivers:_in_mysql_transaction"),
+    *("drivers:_awaits_answer", "drivers:_in_mysql_transaction"),
     *("stacks:_driven", "stacks:_frame_and_awaited", "stacks:_in_greenlet", "stacks:_waiting"),
-    # Protocols, and what stands in for them.
-    *("snapshotting:NoProbe.busy", "snapshotting:NoProbe.ended_silently"),
-    *("snapshotting:Probe.busy", "snapshotting:Probe.ended_silently"),
 }
 """What no step of the application calls."""
 
