@@ -36,8 +36,8 @@ class Ledger(Counting):
         `alive` tells whether an entry's record still has its connection. Called while no other
         thread exists; the lock may have been held by one that did not survive the fork.
         """
+        self._unlock_after_fork()  # and with that count what was noted
         entries, self._entries = self._entries, set()
-        self._unlock_after_fork()
         self._begin_counting()
         now = self.clock()
         for entry in entries:

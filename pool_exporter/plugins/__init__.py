@@ -1,0 +1,1 @@
+"""Hook into other people's programs: a pytest plugin by which connection leaks fail tests."""
