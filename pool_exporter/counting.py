@@ -87,7 +87,7 @@ class Counting(Deferring):
         use.thread = get_ident()
         entry.use = use
         entry.shared = shared
-        entry.close_reason = None
+        entry.close_reason = entry.stream_ref = None
         self._note(use)
 
     def _count_uses(self, use: Use) -> None:
@@ -267,10 +267,10 @@ class Counting(Deferring):
     def _closed(self, entry: Entry, reason: str, now: float) -> None:
         if entry.connection_key is None:
             return
-        for use in entry.uses:
-            self._check_in(entry, use, now)
-        entry.drop_all()
         reason = entry.close_reason or reason
+        for use in entry.uses:  # that the server ends it is no recovery
+            self._check_in(entry, use, now, normally=reason != "disconnect")
+        entry.drop_all()
         if reason in ("pre_ping", "disconnect"):
             idle = entry.idle_seconds if reason == "disconnect" else now - entry.idle_since
             self.counts.stale_idle_seconds.observe(idle)
@@ -365,9 +365,10 @@ class Counting(Deferring):
             self.counts.use_seconds.observe(self._spent(use, now))
         self._gone(entry)
 
-    def _check_in(self, entry: Entry, use: Use, now: float) -> None:
+    def _check_in(self, entry: Entry, use: Use, now: float, *, normally: bool = True) -> None:
         self.counts.checkins += 1
-        self.leaks.recovered(self.counts, entry, use, now)
+        if normally:
+            self.leaks.recovered(self.counts, entry, use, now)
         self.counts.use_seconds.observe(self._spent(use, now))
 
     def _collect(self, entry: Entry, use: Use, now: float) -> None:

@@ -51,13 +51,17 @@ class Deferring:
         self._lock = threading.Lock()
         self._settle()
 
-    def _take(self) -> bool:
+    def _take(self, patience_seconds: float = -1.0) -> bool:
         """Take the lock to read, for a function of `_holders`; False where this thread has it already.
 
         So it is where the collector, a signal handler or a log handler asks in the middle of an
-        operation. To look for that in the stack costs nothing on the hot path.
+        operation. To look for that in the stack costs nothing on the hot path. Who is asked in
+        the application's own course must bring a `patience_seconds`: it may hold what a finalizer
+        in the lock's holder waits for. False too where that was not long enough.
         """
-        return self._lock.acquire(False) or (not self._interrupted() and self._lock.acquire())
+        if self._lock.acquire(False):
+            return True
+        return not self._interrupted() and self._lock.acquire(timeout=patience_seconds)
 
     def _wait(self) -> bool:
         """Wait for another thread's operation, for a function of `_holders`; False if it is of no use."""

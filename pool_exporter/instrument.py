@@ -102,16 +102,18 @@ class _Process:
     def check(self) -> float | None:
         """Check every pool; return the seconds until the next time, None where there is none."""
         pauses = []
+        pools = self.pools()
         now = time.monotonic()
         sample = self.sampling and now - self._sampled_at >= SAMPLE_SECONDS
         if sample:
             self._sampled_at = now
-        for pool in self.pools():
+        for pool in pools:
             try:
                 pauses.append(pool._check())
                 if sample:
                     pool._sample()
             except Exception as error:
+                pauses.append(SAMPLE_SECONDS)  # there is a pool, so there is a next time
                 pool._ledger.faults.report("check", error)
         return min(pauses, default=None)
 

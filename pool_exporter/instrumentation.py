@@ -9,10 +9,10 @@ from types import TracebackType
 from pool_exporter.capture.attach import Attachment, still_connected
 from pool_exporter.capture.describe import pool_state
 from pool_exporter.catalogue import resolve_buckets
+from pool_exporter.deferring import PATIENCE_SECONDS
 from pool_exporter.ledger import Ledger
 from pool_exporter.records import (
     HeldConnection,
-    LeakReport,
     PoolSample,
     PoolSnapshot,
     PoolState,
@@ -43,7 +43,7 @@ class Instrumentation:
         self._attachment = attachment
         self._last_state: PoolState | None = None
         self._final: PoolSnapshot | None = None
-        self._reports = Reports()
+        self._reports = Reports(ledger.faults)
         self._history: deque[PoolSample] = deque(maxlen=MOST_SAMPLES)
         self._last_timeout: TimeoutReport | None = None
         self._last_timeout_at = self._logged_at = float("-inf")
@@ -82,10 +82,10 @@ class Instrumentation:
 
     def _status(self) -> PoolStatus:
         """Return what a status page shows."""
-        held = self.held()
+        held = tuple(self.held())
         return PoolStatus(
             snapshot=self.snapshot(),
-            held=tuple(held),
+            held=held,
             reports=tuple(self._reports.recent),
             history=tuple(self._history),
         )
@@ -98,14 +98,9 @@ class Instrumentation:
 
     def _report(self) -> None:
         """Log what has happened to leaks, and the last timeout."""
-        reports: list[LeakReport | TimeoutReport] = [*self._ledger.take_reports(self._name)]
         while self._unlogged:
-            reports.append(self._unlogged.popleft())
-        if reports:
-            try:
-                self._reports.add(reports)
-            except Exception as error:  # a log handler of the application's
-                self._ledger.faults.report("report", error)
+            self._reports.add([self._unlogged.popleft()])
+        self._reports.add(self._ledger.take_reports(self._name))
 
     def _sample(self) -> None:
         """Keep a point of the pool's history."""
@@ -128,7 +123,10 @@ class Instrumentation:
         now = self._ledger.clock()
         report = self._last_timeout
         if report is None or now - self._last_timeout_at >= REPORT_SECONDS:
-            report = self._last_timeout = self._timeout_report()
+            report = self._timeout_report()
+            if report is None:
+                return
+            self._last_timeout = report
             self._last_timeout_at = now
         if hasattr(error, "add_note"):
             error.add_note(timeout_note(report))
@@ -137,9 +135,12 @@ class Instrumentation:
             self._unlogged.append(report)
             self._wake()
 
-    def _timeout_report(self) -> TimeoutReport:
-        held = tuple(self.held())
-        now = self.snapshot()
+    def _timeout_report(self) -> TimeoutReport | None:
+        """Return who holds the pool; None where the ledger is busy for longer than a caller may wait."""
+        seen = self._ledger.seen(self._state(), PATIENCE_SECONDS)
+        if seen is None:
+            return None
+        held, now = seen
         return TimeoutReport(
             pool=self._name,
             unix_time=time.time(),
@@ -149,7 +150,7 @@ class Instrumentation:
             uses=now.uses,
             overflow=now.overflow,
             pending=now.pending,
-            held=held,
+            held=tuple(held),
         )
 
     def _wake(self) -> None:
@@ -190,6 +191,7 @@ class Instrumentation:
         return disposed_after == self._ledger.counts.connects and self._ledger.at_rest()
 
     def _after_fork(self) -> None:
+        self._unlogged.clear()  # the parent's
         self._ledger.reset_after_fork(still_connected)
 
     def __enter__(self) -> Instrumentation:

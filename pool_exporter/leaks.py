@@ -42,7 +42,11 @@ class LeakPolicy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"{name}={value!r}: expected a number of seconds, such as 60")
-            if math.isnan(value) or value <= 0:
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.inf
+            if math.isnan(number) or number <= 0:
                 raise ValueError(
                     f"{name}={value!r}: expected seconds above 0; math.inf switches this kind off"
                 )
@@ -141,6 +145,8 @@ class LeakWatch:
         """Tell whether the policy exempts the owner of a use."""
         if not self.policy.exempt:
             return False
+        if use.spared:
+            return True
         key = (use.owner, use.site)
         verdict = self._exempt.get(key)
         if verdict is None:

@@ -39,6 +39,7 @@ class Ledger(Counting):
         self._unlock_after_fork()  # and with that count what was noted
         entries, self._entries = self._entries, set()
         self._begin_counting()
+        self.leaks.steps.clear()  # the parent reports them
         now = self.clock()
         for entry in entries:
             key, uses, inherited = entry.connection_key, entry.uses, alive(entry)
@@ -49,6 +50,7 @@ class Ledger(Counting):
             self._adopt(entry, key, None, now)
             for use in uses:
                 self._adopt(entry, key, use.fairy_ref, now)
+                entry.uses[-1].spared = self.leaks.is_exempt(use)
 
     def snapshot(self, state: PoolState) -> PoolSnapshot:
         """Return the pool's truth now; `state` is what only the live pool knows.
@@ -81,16 +83,28 @@ class Ledger(Counting):
 
     def held(self, state: PoolState) -> list[HeldConnection]:
         """Return the uses in progress, the oldest first; in the middle of an operation of its own, none."""
-        if not self._take():
-            return []
+        seen = self.seen(state)
+        return [] if seen is None else seen[0]
+
+    def seen(
+        self, state: PoolState, patience_seconds: float = -1.0
+    ) -> tuple[list[HeldConnection], PoolSnapshot] | None:
+        """Return the uses in progress, the oldest first, and a snapshot of the same moment.
+
+        None in the middle of an operation of this thread, and where another's takes longer than
+        `patience_seconds` (negative: however long).
+        """
+        if not self._take(patience_seconds):
+            return None
         try:
-            now = self._look(state)
+            now = self._looked_at = self._look(state)
+            self._last_snapshot = snapshot = self._snapshot(state, now)
             found = [(use.started_at, entry, use) for entry in self._entries for use in entry.uses]
         finally:
             self._lock.release()
         found.sort(key=lambda one: one[0])
         # Not under the lock: what a driver and a task tell takes longer than a checkout may wait.
-        return [self._held(state.name, entry, use, now) for _, entry, use in found]
+        return [self._held(state.name, entry, use, now) for _, entry, use in found], snapshot
 
     def _held(self, pool: str, entry: Entry, use: Use, now: float) -> HeldConnection:
         # Of a use that ended, the record may be somebody else's by now.
@@ -118,26 +132,32 @@ class Ledger(Counting):
 
     def _watch(self, state: PoolState, now: float) -> None:
         """Observe every use in progress, and judge it."""
-        policy = self.leaks.policy
         pools = set()
         for entry in tuple(self._entries):
             pools.add(entry.pool_key)
             for use in tuple(entry.uses):
-                busy = bool(entry.running) or self._probe.busy(entry, use)
-                if busy:
-                    use.busy_at = now
-                quiet = max(0.0, now - max(use.active_at, use.busy_at))
-                seen = Observation(
-                    active_for=now - use.active_at,
-                    quiet_for=quiet,
-                    busy=busy,
-                    in_transaction=not busy
-                    and quiet >= policy.idle_in_transaction_seconds
-                    and self._probe.in_transaction(entry),
-                    orphaned_for=self.leaks.orphaned_for(entry, state.live_pools, now),
-                )
-                self.leaks.observed(self.counts, entry, use, seen, now)
+                self._observe(state, entry, use, now)
         self.leaks.forget_pools(pools - state.live_pools)
+
+    def _observe(self, state: PoolState, entry: Entry, use: Use, now: float) -> None:
+        policy = self.leaks.policy
+        try:
+            busy = bool(entry.running) or self._probe.busy(entry, use)
+            if busy:
+                use.busy_at = now
+            quiet = max(0.0, now - max(use.active_at, use.busy_at))
+            seen = Observation(
+                active_for=now - use.active_at,
+                quiet_for=quiet,
+                busy=busy,
+                in_transaction=not busy
+                and quiet >= policy.idle_in_transaction_seconds
+                and self._probe.in_transaction(entry),
+                orphaned_for=self.leaks.orphaned_for(entry, state.live_pools, now),
+            )
+            self.leaks.observed(self.counts, entry, use, seen, now)
+        except Exception as error:  # which costs what can be said of this use, and of no other
+            self.faults.report("ledger.observe", error)
 
     def _sweep(self, now: float) -> None:
         for entry in tuple(self._entries):
@@ -212,6 +232,6 @@ Ledger._holders = frozenset(
     function.__code__
     for function in (
         *(Ledger._do, Ledger._settle),
-        *(Ledger.at_rest, Ledger.snapshot, Ledger.check, Ledger.held),
+        *(Ledger.at_rest, Ledger.snapshot, Ledger.check, Ledger.seen),
     )
 )

@@ -2,8 +2,9 @@
 
 Logger `pool_exporter.leaks` gets one record at suspicion (WARNING), recovery (INFO) and
 collection (WARNING), logger `pool_exporter.timeouts` a rate-limited one at a pool timeout
-(WARNING). Each report has the fields of its report as attributes, for structured logs: `event`, `pool`,
+(WARNING). Each has the fields of its report as attributes, for structured logs: `event`, `pool`,
 `owner`, `owner_function`, `owner_filename`, `owner_lineno`, `task`, `trace_id`, `age_seconds`, …
+One of the application's own that has such a name stays; ours is then `pool_exporter_trace_id`, say.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import logging
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from pool_exporter.faults import Faults
 from pool_exporter.records import HeldConnection, LeakReport, TimeoutReport
 from pool_exporter.wording import humanised, visible
 
@@ -42,37 +44,55 @@ MOST_HOLDERS = 20
 class Reports:
     """Log the reports of one pool, and keep the last ones: `recent`, the newest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults) -> None:
         self.recent: deque[LeakReport | TimeoutReport] = deque(maxlen=MOST_RECENT)
+        self._faults = faults
 
     def add(self, reports: Sequence[LeakReport | TimeoutReport]) -> None:
-        """Keep and log reports, in their order; what a log handler raises is the caller's to keep."""
+        """Keep and log reports, in their order. Never raises, whatever a log handler does."""
+        self.recent.extendleft(reports)
         for report in reports[:MOST_AT_ONCE]:
-            self.recent.appendleft(report)
-            if isinstance(report, LeakReport):
-                _log_leak(report)
-            else:
-                _log_timeout(report)
-        left = reports[MOST_AT_ONCE:]
+            self._log(report)
+        left = [report for report in reports[MOST_AT_ONCE:] if isinstance(report, LeakReport)]
         if left:
-            leak_logger.warning(
-                "%d more reports of leaks at the same time are counted only, among them of %s",
-                len(left),
-                ", ".join(
-                    sorted({visible(one.held.owner) for one in left if isinstance(one, LeakReport)})[:5]
-                ),
-                extra={"event": "omitted", "omitted": len(left)},
+            owners = sorted({visible(one.held.owner) for one in left})[:5]
+            message = (
+                f"pool {visible(left[0].held.pool)!r}: {len(left)} more reports of leaks at the same time "
+                f"are counted only, among them of {', '.join(owners)}"
             )
+            fields: dict[str, object] = {"event": "omitted", "omitted": len(left)}
+            self._emit(leak_logger, logging.WARNING, message, fields)
+
+    def _log(self, report: LeakReport | TimeoutReport) -> None:
+        if isinstance(report, TimeoutReport):
+            fields = {"event": "timeout", **asdict(report)}
+            for held in fields["held"]:
+                del held["statement"]  # SQL text may be shown where it was asked for, not written to a log
+            self._emit(timeout_logger, logging.WARNING, timeout_message(report), fields)
+        else:
+            level = logging.INFO if report.event == "recovered" else logging.WARNING
+            self._emit(leak_logger, level, leak_message(report), _leak_fields(report))
+
+    def _emit(self, logger: logging.Logger, level: int, message: str, fields: Mapping[str, object]) -> None:
+        """Log a message with fields, as `extra` does; but where a field is taken it gets a prefix.
+
+        With `extra` a record factory of the application's that sets `trace_id`, say, would make
+        each record raise.
+        """
+        try:
+            if not logger.isEnabledFor(level):
+                return
+            record = logger.makeRecord(logger.name, level, __file__, 0, "%s", (message,), None, __name__)
+            for name, value in fields.items():
+                setattr(record, f"pool_exporter_{name}" if hasattr(record, name) else name, value)
+            logger.handle(record)
+        except Exception as error:
+            self._faults.report("report", error)
 
 
-def _log_leak(report: LeakReport) -> None:
-    held = report.held
-    level = logging.INFO if report.event == "recovered" else logging.WARNING
-    leak_logger.log(level, "%s", leak_message(report), extra=_leak_fields(report, held))
-
-
-def _leak_fields(report: LeakReport, held: HeldConnection) -> dict[str, object]:
-    fields = asdict(held)
+def _leak_fields(report: LeakReport) -> dict[str, object]:
+    fields = asdict(report.held)
+    del fields["statement"]  # as above
     # `filename` and `lineno` of a log record are those of the logging call.
     for name in ("function", "filename", "lineno"):
         fields[f"owner_{name}"] = fields.pop(name)
@@ -88,7 +108,7 @@ def leak_message(report: LeakReport) -> str:
     if report.event == "suspected":
         return f"{who} looks leaked: held for {age}, {doing(held)} ({report.kind}); {_remedy(report.kind)}"
     if report.event == "recovered":
-        return f"{who} was given back after all, after {age} (suspected as {report.kind})"
+        return f"{who} came to an end after all, after {age} (suspected as {report.kind})"
     return (
         f"{who} was dropped without close() and taken by the garbage collector after {age}; "
         "use `async with` or close() it in a `finally`"
@@ -132,9 +152,10 @@ def timeout_note(report: TimeoutReport) -> str:
         f"{count} of {capacity} connections held by {who}, oldest {humanised(oldest.age_seconds)}, {_state(oldest)}"
         for who, count, oldest in groups[:MOST_GROUPS]
     ]
-    left = sum(count for _, count, _ in groups[MOST_GROUPS:])
-    if left:
-        parts.append(f"{left} by others")
+    others = groups[MOST_GROUPS:]
+    if others:
+        whom = f"{len(others)} others" if len(others) > 1 else "another"
+        parts.append(f"{sum(count for _, count, _ in others)} by {whom}")
     if report.pending:
         parts.append(f"{report.pending} other acquires in progress")
     return f"{pool}: " + "; ".join(parts)
@@ -165,7 +186,8 @@ def _state(held: HeldConnection) -> str:
     return "idle in transaction" if held.in_transaction else "idle"
 
 
-def _log_timeout(report: TimeoutReport) -> None:
+def timeout_message(report: TimeoutReport) -> str:
+    """Return the text of a timeout's log record: the pool's numbers, then a line or two a holder."""
     lines = [
         f"pool {visible(report.pool)!r} timed out after {_seconds(report.timeout_seconds)}: "
         f"size {report.size}, overflow {report.overflow}, max {report.max}, {report.uses} in use, "
@@ -178,8 +200,7 @@ def _log_timeout(report: TimeoutReport) -> None:
             lines.append(f"    now at {where_now(held.stack)}")
     if len(report.held) > MOST_HOLDERS:
         lines.append(f"  … and {len(report.held) - MOST_HOLDERS} more")
-    fields = asdict(report)
-    timeout_logger.warning("%s", "\n".join(lines), extra={"event": "timeout", **fields})
+    return "\n".join(lines)
 
 
 def where_now(stack: Sequence[str]) -> str:

@@ -46,7 +46,7 @@ class Use:
 
     __slots__ = (
         *("account", "active_at", "began", "busy_at", "ended_at", "entry", "fairy_ref", "instruction"),
-        *("overdue", "owner", "pool_key", "seems_ended_since", "site", "started_at", "statement"),
+        *("overdue", "owner", "pool_key", "seems_ended_since", "site", "spared", "started_at", "statement"),
         *("suspected", "task_name", "task_ref", "thread", "trace_id", "was_collected"),
     )
 
@@ -77,6 +77,7 @@ class Use:
         self.overdue: str | None = None  # the kind by which it is past the policy now
         self.suspected: str | None = None  # the kind by which it was first
         self.seems_ended_since: float | None = None  # though nothing said so
+        self.spared = False  # whether it was exempt in the process that this one was forked from
 
     @classmethod
     def of(cls, entry: Entry, fairy_ref: weakref.ref[Any], now: float) -> Use:

@@ -33,10 +33,17 @@ class Watcher:
                 self._wake.put(True)
                 return
             self._wake = SimpleQueue()
-            self._thread = threading.Thread(
-                target=self._run, args=(self._wake,), name="pool_exporter", daemon=True
-            )
-            self._thread.start()
+            thread = threading.Thread(target=self._run, args=(self._wake,), name="pool_exporter", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads, or the interpreter is about to exit
+                logger.warning(
+                    "pool_exporter cannot start the thread that looks for overdue uses (%s); "
+                    "they are looked for at scrapes only",
+                    error,
+                )
+            else:
+                self._thread = thread
 
     def wake(self) -> None:
         """Check soon."""

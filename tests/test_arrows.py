@@ -42,7 +42,7 @@ ROOMS = {
     "owners": {"arguments"},
     "probing": {"uses"},
     "records": set(),
-    "reporting": {"records", "wording"},
+    "reporting": {"faults", "records", "wording"},
     "serving": {"arguments", "exporters", "records", "verdict", "wording"},
     "snapshotting": {"catalogue", "counts", "records", "uses"},
     "uses": {"counts", "ledger", "records"},

@@ -40,7 +40,7 @@ class Attribution:
                 raise TypeError(f"skip: {prefix!r} is no module; expected names such as 'myapp.db'")
         if not isinstance(self.sql_text, bool):
             raise TypeError(f"sql_text={self.sql_text!r}: expected True or False")
-        object.__setattr__(self, "skip", skip)
+        object.__setattr__(self, "skip", tuple(prefix.strip(".") for prefix in skip))
 
 
 def checked_attribution(attribution: object) -> Attribution | None:

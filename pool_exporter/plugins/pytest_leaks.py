@@ -52,7 +52,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     those of wider scopes. An item without fixtures, as some plugins make them, is not looked at.
     """
     names: list[str] | None = getattr(item, "fixturenames", None)
-    if names is None or item.get_closest_marker(ALLOWED) is not None:
+    if names is None:
         return
     everywhere = item.config.getoption("pool_leaks") or item.config.getini("pool_leaks")
     if everywhere or FIXTURE in names or item.get_closest_marker(FIXTURE) is not None:

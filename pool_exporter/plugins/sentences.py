@@ -12,7 +12,7 @@ def sentence(leak: Leak) -> str:
     held = leak.held
     said = (
         f"leaked connection of pool {visible(held.pool)!r}, acquired by {described(held)}: "
-        f"{_found(leak)} after {humanised(held.age_seconds)}{_state(leak)}; {_remedy(leak)}"
+        f"{_found(leak)}, held for {humanised(held.age_seconds)}{_state(leak)}; {_remedy(leak)}"
     )
     if leak.background and held.stack:
         where = visible(" > ".join(held.stack), 1000)
@@ -24,8 +24,8 @@ def _found(leak: Leak) -> str:
     if leak.kind == "collected":
         return "dropped without close() and taken by the garbage collector"
     if leak.kind == "loop_closed":
-        return "given back only because its event loop was closed,"
-    return "still held"
+        return "given back only because its event loop was closed"
+    return "still open"
 
 
 def _state(leak: Leak) -> str:

@@ -14,8 +14,8 @@ from pool_exporter.serving.asgi import Answer, Scope, header_values
 MIN_TOKEN_LENGTH = 16
 _ADVICE = "give one that is hard to guess, such as secrets.token_urlsafe(32) makes"
 _CHALLENGE = ((b"www-authenticate", b'Basic realm="pool_exporter", charset="UTF-8"'),)
-_PROXY_HEADERS = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip"})
-_PROXY_PREFIXES = (b"x-forwarded-", b"cf-connecting-")
+# What proxies tell of their client goes by many names, such as Fly-Client-IP and X-Original-Forwarded-For.
+_PROXY_WORDS = (b"forwarded", b"real-ip", b"client-ip", b"connecting-ip", b"external-address")
 _TOKEN_PARAMETERS = frozenset(
     {"token", "access_token", "auth_token", "api_key", "apikey", "bearer", "password", "authorization"}
 )
@@ -76,12 +76,12 @@ def has_token_parameter(query: str) -> bool:
 
 def _why_not_local(scope: Scope) -> str | None:
     client = scope.get("client")
-    if client is None or not _is_loopback(client[0]):
+    if not client or not _is_loopback(client[0]):
         return "only clients on this machine's loopback address may look"
     names = [name.lower() for name, _ in scope.get("headers", ())]
     # HTTP/1.0 is what a bare proxy speaks that adds no header, nginx's old default.
     if scope.get("http_version") == "1.0" or any(
-        name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES) for name in names
+        name == b"via" or any(word in name for word in _PROXY_WORDS) for name in names
     ):
         return "the request came through a proxy, so that its client may be anyone"
     if not all(_is_local_name(host) for host in header_values(scope, b"host")):

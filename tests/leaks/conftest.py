@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from pool_exporter import Instrumentation, LeakPolicy, instrument
+from pool_exporter import Attribution, Instrumentation, LeakPolicy, instrument
 from tests.postgres import PostgresServer, running_server
 
 POLICY = LeakPolicy(idle_in_transaction_seconds=60, idle_seconds=300, busy_seconds=400, orphaned_seconds=500)
@@ -64,15 +64,18 @@ async def pools(server: PostgresServer) -> AsyncIterator[Pools]:
     """Make instrumented pools on the server; options go to the engine, `leaks` to `instrument()`."""
     made: list[Pool] = []
 
-    def make(leaks: LeakPolicy | None = POLICY, **options: Any) -> Pool:
+    def make(
+        leaks: LeakPolicy | None = POLICY, *, attribution: bool | Attribution = True, **options: Any
+    ) -> Pool:
         engine = create_async_engine(
             f"postgresql+asyncpg://{server.address}",
             connect_args={"server_settings": {"application_name": f"leaks-{len(made)}"}},
             **options,
         )
-        pool = Pool(
-            engine, instrument(engine, name=f"leaks {len(made)}", registry=None, leaks=leaks), Clock()
+        instrumentation = instrument(
+            engine, name=f"leaks {len(made)}", registry=None, leaks=leaks, attribution=attribution
         )
+        pool = Pool(engine, instrumentation, Clock())
         made.append(pool)
         return pool
 

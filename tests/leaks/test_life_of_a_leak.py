@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections import Counter
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from pool_exporter import LeakPolicy, PoolSnapshot, owner
+from pool_exporter import Attribution, LeakPolicy, PoolSnapshot, owner
 from pool_exporter.leaks import MOST_REPORTS
 from tests.laws import assert_laws
 from tests.leaks.conftest import POLICY, Pool, Pools
+from tests.postgres import PostgresServer, until
 
 DROPPED = pytest.mark.filterwarnings("ignore")  # SQLAlchemy and the driver warn of what the collector takes
 
@@ -326,8 +330,8 @@ async def test_hostile_names_stay_in_their_line(pools: Pools, caplog: pytest.Log
     await connection.close()
 
 
-async def test_a_log_handler_that_raises_costs_one_telemetry_error(pools: Pools) -> None:
-    """What a handler raises is kept from the check, and counted."""
+async def test_a_log_handler_that_raises_costs_telemetry_errors_alone(pools: Pools) -> None:
+    """What a handler raises is kept from the check and counted, and the next report is made all the same."""
 
     class Deaf(logging.Handler):
         def handle(self, record: logging.LogRecord) -> bool:
@@ -337,9 +341,140 @@ async def test_a_log_handler_that_raises_costs_one_telemetry_error(pools: Pools)
     logging.getLogger("pool_exporter.leaks").addHandler(handler)
     try:
         pool = pools()
-        connection = await in_transaction(pool)
+        held = [await in_transaction(pool) for _ in range(3)]
         pool.move(61)
-        assert pool.instrumentation.snapshot().telemetry_errors == 1
-        await connection.close()
+        assert pool.instrumentation.snapshot().telemetry_errors == 3
+        assert len(pool.instrumentation._status().reports) == 3
+        for connection in held:
+            await connection.close()
     finally:
         logging.getLogger("pool_exporter.leaks").removeHandler(handler)
+
+
+async def test_a_record_factory_with_fields_of_its_own_keeps_them(
+    pools: Pools, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An attribute that the application's record factory has set stays; ours gets a prefix."""
+    before = logging.getLogRecordFactory()
+
+    def with_trace(*arguments: Any, **options: Any) -> logging.LogRecord:
+        record = before(*arguments, **options)
+        record.trace_id = "the application's"
+        return record
+
+    pool = pools()
+    connection = await in_transaction(pool)
+    logging.setLogRecordFactory(with_trace)
+    try:
+        pool.move(61)
+    finally:
+        logging.setLogRecordFactory(before)
+    (record,) = (one for one in caplog.records if one.name == "pool_exporter.leaks")
+    assert vars(record)["trace_id"] == "the application's"
+    assert vars(record)["pool_exporter_trace_id"] is None
+    assert pool.instrumentation.snapshot().telemetry_errors == 0
+    await connection.close()
+
+
+async def test_many_leaks_at_one_look_do_not_fill_the_log(
+    pools: Pools, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twenty reports are logged at a time and the rest is one record; a timeout is never among the rest."""
+    pool = pools(pool_size=25, max_overflow=0, pool_timeout=0.01)
+    with owner("crowd"):
+        held = [await in_transaction(pool) for _ in range(25)]
+    pool.clock.move(61)
+    with pytest.raises(PoolTimeoutError):
+        await pool.engine.connect()
+    pool.check()
+
+    def events() -> Counter[str]:  # a timeout wakes the background check, which may be at it too
+        return Counter(one.event for one in caplog.records if hasattr(one, "event"))
+
+    until(
+        lambda: len(pool.instrumentation._status().reports) == 26 and events()["omitted"] == 1,
+        "all are there",
+    )
+    assert events() == {"timeout": 1, "suspected": 20, "omitted": 1}
+    (rest,) = (one for one in caplog.records if getattr(one, "event", "") == "omitted")
+    assert (
+        "5 more reports of leaks at the same time are counted only, among them of crowd" in rest.getMessage()
+    )
+    for connection in held:
+        await connection.close()
+
+
+async def test_what_the_user_before_left_open_is_no_work_of_this_one(pools: Pools) -> None:
+    """A stream that was left unread on a connection does not make its next user look busy."""
+    pool = pools(pool_size=1, max_overflow=0)
+    connection = await pool.engine.connect()
+    result = await connection.stream(text("select generate_series(1, 100000)"))
+    await result.fetchone()
+    await connection.close()
+    connection = await in_transaction(pool)
+    pool.move(61)
+    assert overdue(counted(pool)) == {"idle_in_transaction": 1}
+    await connection.close()
+    del result
+
+
+async def test_what_the_server_ends_is_no_recovery(pools: Pools, server: PostgresServer) -> None:
+    """A suspected use whose backend is terminated has ended, but nobody has given it back."""
+    pool = pools()
+    connection = await in_transaction(pool)
+    pool.move(61)
+    (held,) = pool.instrumentation.held()
+    with server.observer() as observer:
+        observer.execute("select pg_terminate_backend(%s)", [held.backend_pid])
+    until(lambda: held.backend_pid not in server.backends("leaks-0"), "the backend is gone")
+    with pytest.raises(DBAPIError):
+        await connection.execute(text("select 1"))
+    now = counted(pool)
+    assert (now.uses, now.closes["disconnect"], total(now.leaks_suspected)) == (0, 1, 1)
+    assert total(now.leaks_recovered) == 0
+    await connection.close()
+
+
+async def test_one_use_that_cannot_be_looked_at_costs_itself_alone(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What raises while one use is observed leaves the others, the snapshot and the check."""
+    pool = pools()
+    first, second = await in_transaction(pool), await in_transaction(pool)
+    oldest = pool.instrumentation.held()[0].backend_pid
+    probe = pool.instrumentation._ledger._probe
+    original = probe.in_transaction
+
+    def fail_once(entry: Any) -> bool | None:
+        if probe.details(entry, entry.uses[0]).backend_pid == oldest:
+            raise RuntimeError("on purpose")
+        return original(entry)
+
+    monkeypatch.setattr(probe, "in_transaction", fail_once)
+    pool.move(61)
+    now = pool.instrumentation.snapshot()
+    assert overdue(now) == {"idle_in_transaction": 1}
+    assert now.telemetry_errors > 0
+    for connection in (first, second):
+        await connection.close()
+
+
+async def test_sql_text_is_nowhere_but_where_it_was_asked_for(
+    pools: Pools, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With sql_text=True held() has the last statement; no log record has it, and without nothing has."""
+    caplog.set_level(logging.DEBUG, "pool_exporter")
+    for attribution, shown in ((True, None), (Attribution(sql_text=True), "select 'secret'")):
+        pool = pools(attribution=attribution, pool_size=1, max_overflow=0, pool_timeout=0.01)
+        connection = await pool.engine.connect()
+        await connection.execute(text("select 'secret'"))
+        assert [one.statement for one in pool.instrumentation.held()] == [shown]
+        pool.move(61)
+        with pytest.raises(PoolTimeoutError) as caught:
+            await pool.engine.connect()
+        pool.check()
+        assert "secret" not in "".join(getattr(caught.value, "__notes__", []))
+        await connection.close()
+    records = [one for one in caplog.records if one.name.startswith("pool_exporter")]
+    assert {getattr(one, "event", None) for one in records} >= {"timeout", "suspected"}
+    assert not any("secret" in repr(vars(one)) for one in records)

@@ -30,6 +30,11 @@ def test_what_is_no_number_is_refused(value: Any) -> None:
         LeakPolicy(idle_seconds=value)
 
 
+def test_a_number_too_large_for_a_float_is_for_ever() -> None:
+    """A time that no float holds is as good as an infinite one."""
+    assert overdue_kind(LeakPolicy(idle_seconds=10**400), seen(quiet_for=1e9)) is None
+
+
 def test_reversed_times_are_refused() -> None:
     """An open transaction must not be allowed to be idle for longer than none."""
     with pytest.raises(ValueError, match=r"idle_in_transaction_seconds=400 is more than idle_seconds=300"):

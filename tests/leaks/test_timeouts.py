@@ -78,7 +78,7 @@ async def test_a_note_names_the_largest_owners_first_and_the_others_waiting(pool
         "2 of 7 connections held by two",
         "1 of 7 connections held by one",
     ]
-    assert parts[3:] == ["1 by others", "1 other acquires in progress"]
+    assert parts[3:] == ["1 by another", "1 other acquires in progress"]
     assert notes_of(second) == [note]  # one report serves the timeouts of the same moment
     for connection in held:
         await connection.close()

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from pool_exporter import LeakPolicy, instrument
+from pool_exporter.ledger import Ledger
+from pool_exporter.records import PoolState
 from pool_exporter.watcher import Watcher
 from tests.postgres import until
 
@@ -93,6 +96,57 @@ def test_a_check_that_raises_is_logged_and_the_watcher_goes_on(
     assert again.wait(10)
     watcher.stop()
     assert [one.levelno for one in caplog.records if one.name == "pool_exporter"] == [logging.ERROR]
+
+
+def test_a_pool_whose_check_fails_is_checked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A check that raises is no reason to end the thread while there are pools."""
+    engine = create_engine(f"sqlite:///{tmp_path}/database", poolclass=QueuePool)
+    original, failures = Ledger.check, []
+
+    def fail_once(self: Ledger, state: PoolState) -> None:
+        if not failures:
+            failures.append(state)
+            raise MemoryError("on purpose")
+        original(self, state)
+
+    monkeypatch.setattr(Ledger, "check", fail_once)
+    monkeypatch.setattr(sys.modules["pool_exporter.instrument"], "SAMPLE_SECONDS", 0.01)
+    policy = LeakPolicy(idle_in_transaction_seconds=0.01, idle_seconds=0.01)
+    with instrument(engine, registry=None, leaks=policy), engine.connect():
+        until(lambda: any(one.name == "pool_exporter.leaks" for one in caplog.records), "the leak is logged")
+    assert len(failures) == 1
+    engine.dispose()
+
+
+def test_without_a_thread_instrument_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no thread can be started the log says so, and nothing is raised."""
+
+    def fail(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    watcher = Watcher(lambda: None)
+    watcher.start()
+    assert watcher._thread is None
+    assert "can't start new thread" in caplog.text
+
+
+def test_a_timeout_does_not_wait_for_a_ledger_that_is_busy(tmp_path: Path) -> None:
+    """A caller that timed out goes on without a note where another thread keeps the ledger's lock."""
+    engine = create_engine(
+        f"sqlite:///{tmp_path}/database", poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.01
+    )
+    with instrument(engine, registry=None) as instrumentation, engine.connect():
+        with instrumentation._ledger._lock, pytest.raises(PoolTimeoutError) as caught:
+            engine.connect()
+        assert getattr(caught.value, "__notes__", []) == []
+        now = instrumentation.snapshot()
+        assert (now.timeouts, now.pending, now.telemetry_errors) == (1, 0, 0)
+    engine.dispose()
 
 
 def test_an_unscraped_process_reports_leaks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -126,6 +126,10 @@ async def test_dropped(engine):
     cycle.append(cycle)
 
 
+async def test_forgotten(engine):
+    await engine.connect()  # forgotten
+
+
 async def test_stream(postgres):
     connection = await postgres.connect()  # stream
     result = await connection.stream(text("select generate_series(1, 100000)"))
@@ -283,6 +287,7 @@ async def test_invalidated(engine):
 
 async def test_detached(postgres):
     raw = await postgres.raw_connection()
+    held.append(raw)
     driver_connection = raw.driver_connection
     raw.detach()
     await driver_connection.close()
@@ -351,8 +356,16 @@ def test_dropped():
     cycle.append(cycle)
 
 
+def test_forgotten():
+    new_engine().connect()  # forgotten
+
+
 def test_raw():
     held.append(new_engine().raw_connection())  # raw
+
+
+def test_raw_one_was_taken_back():
+    assert not held[-1].is_valid
 
 
 def test_thread():
@@ -364,6 +377,10 @@ def test_thread():
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
+
+
+def test_other_thread_keeps_its_own():
+    assert held[-1].connection.is_valid
 
 
 NARROW = new_engine(pool_size=1, max_overflow=0, pool_timeout=2)

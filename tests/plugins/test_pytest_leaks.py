@@ -30,20 +30,19 @@ pytest_plugins = "pytester"
 
 Run = Callable[..., pytest.RunResult]
 
-STILL_HELD = r"still held after (?:under )?\S+ m?s, "
-LOOP_CLOSED = r"given back only because its event loop was closed, after (?:under )?\S+ m?s, "
+TIME = r"(under 1 ms|[\d.]+ m?s)"
+STILL_OPEN = f"still open, held for {TIME}, "
+LOOP_CLOSED = f"given back only because its event loop was closed, held for {TIME}, "
 DROPPED = (
-    r"dropped without close\(\) and taken by the garbage collector after (?:under )?\S+ m?s; "
+    rf"dropped without close\(\) and taken by the garbage collector, held for {TIME}; "
     r"use `with` or `async with`, or close\(\) it in a `finally`"
 )
 STREAM = r"with a stream \(a server-side cursor\) open or its driver at work; read the stream to its end"
 TASK = (
-    r"idle for (?:under )?\S+ ms; end the task, and await it, before the test ends\n"
+    f"idle for {TIME}; end the task, and await it, before the test ends\n"
     r"  its task 'worker' waits at test_suite:\S+ \(\S+:\d+\) > asyncio\.locks:"
 )
-CLOSE_IT = (
-    r"idle for (?:under )?\S+ ms; close it.*with `with` or `async with`, or in the teardown of its fixture"
-)
+CLOSE_IT = f"idle for {TIME}; close it.*: with `with` or `async with`, or in the teardown of its fixture"
 
 
 @pytest.fixture(params=FLAVOURS, ids=lambda flavour: flavour.name)
@@ -103,24 +102,24 @@ def leaks(result: pytest.RunResult) -> dict[str, list[str]]:
 def test_each_kind_of_leak_fails_its_own_test(run: Run, line: Callable[[str], str], flavour: Flavour) -> None:
     """A test that leaks is failed, and the message names pool, function, line, state and remedy."""
     result = run(flavour.head + ENGINES + LEAKS, "--pool-leaks", *flavour.options, ini=flavour.ini)
-    at_the_end = STILL_HELD if flavour.one_loop else LOOP_CLOSED
+    at_the_end = STILL_OPEN if flavour.one_loop else LOOP_CLOSED
     expected = {
-        "test_idle": ("test.db", "test_idle", STILL_HELD + CLOSE_IT),
+        "test_idle": ("test.db", "test_idle", STILL_OPEN + CLOSE_IT),
         "test_transaction": (
             *("orders", "test_transaction"),
-            STILL_HELD + r"idle in transaction for (?:under )?\S+ ms; commit or roll back, and close it",
+            STILL_OPEN + f"idle in transaction for {TIME}; commit or roll back, and close it",
         ),
         "test_dropped": ("test.db", "test_dropped", DROPPED),
-        "test_stream": ("orders", "test_stream", STILL_HELD + STREAM),
+        "test_forgotten": ("test.db", "test_forgotten", DROPPED),
+        "test_stream": ("orders", "test_stream", STILL_OPEN + STREAM),
         "test_response": ("orders", "rows", at_the_end + STREAM),
         "test_task": ("orders", "test_task.<locals>.work", at_the_end + TASK),
-        "test_raw": ("test.db", "test_raw", STILL_HELD + CLOSE_IT),
-        "test_session": ("test.db", "test_session", STILL_HELD + CLOSE_IT),
-        "test_fixture": ("test.db", "unclosed", STILL_HELD + CLOSE_IT),
+        "test_raw": ("test.db", "test_raw", STILL_OPEN + CLOSE_IT),
+        "test_session": ("test.db", "test_session", STILL_OPEN + CLOSE_IT),
+        "test_fixture": ("test.db", "unclosed", STILL_OPEN + CLOSE_IT),
         "test_disposed": (
             *("test.db", "test_disposed"),
-            STILL_HELD
-            + r"idle for (?:under )?\S+ ms; close it before engine\.dispose\(\), which leaves it open: with",
+            STILL_OPEN + rf"idle for {TIME}; close it before engine\.dispose\(\), which leaves it open: with",
         ),
     }
     result.assert_outcomes(passed=len(expected) + 1, failed=len(expected))  # each call is a pass of its own
@@ -156,12 +155,13 @@ def test_synchronous_tests(run: Run, line: Callable[[str], str]) -> None:
     """Synchronous engines are seen too; a leaked connection goes back to its pool after the test."""
     result = run(SYNCHRONOUS, "--pool-leaks")
     expected = {
-        "test_idle": STILL_HELD + CLOSE_IT,
-        "test_transaction": STILL_HELD + "idle in transaction",
+        "test_idle": STILL_OPEN + CLOSE_IT,
+        "test_transaction": STILL_OPEN + "idle in transaction",
         "test_dropped": DROPPED,
-        "test_raw": STILL_HELD + CLOSE_IT,
-        "test_thread": STILL_HELD + CLOSE_IT,
-        "test_only": STILL_HELD + CLOSE_IT,
+        "test_forgotten": DROPPED,
+        "test_raw": STILL_OPEN + CLOSE_IT,
+        "test_thread": STILL_OPEN + CLOSE_IT,
+        "test_only": STILL_OPEN + CLOSE_IT,
     }
     result.assert_outcomes(passed=SYNCHRONOUS.count("def test_"), failed=len(expected))
     found = leaks(result)
@@ -197,7 +197,7 @@ def test_the_route_of_a_request_is_named(run: Run, line: Callable[[str], str]) -
     result.assert_outcomes(passed=1, failed=1)
     (said,) = leaks(result)["test_route"]
     assert re.search(
-        rf"acquired by GET /orders/{{number}} \(test_suite:\S*show, {line('route')}\): still held", said
+        rf"acquired by GET /orders/{{number}} \(test_suite:\S*show, {line('route')}\): still open", said
     )
 
 
@@ -267,10 +267,12 @@ def test_in_use():
     returned = engine.connect()
     pool = instrument(engine, name="in use", registry=CollectorRegistry())
     returned.close()
-    assert pool.name == "in use"
-    assert pool.snapshot().uses == 1
-    with engine.connect():
-        assert pool.snapshot().uses == 2
+    for _ in range(3):
+        with engine.connect() as connection:
+            connection.execute(text("select 1"))
+    now = pool.snapshot()
+    assert (now.name, now.uses, now.adopted, now.checkouts, now.connects) == ("in use", 1, 2, 5, 2)
+    assert (now.statements, now.telemetry_errors) == (3, 0)
     assert [snapshot.name for snapshot in snapshots()] == ["before", "in use"]
 
 def test_dropped_after():
@@ -395,8 +397,8 @@ def test_a_failed_test_is_also_told_of_its_leak(run: Run) -> None:
 def test_each_worker_of_xdist_finds_its_leaks(run: Run) -> None:
     """The message of a test that another process ran comes through, and so does its outcome."""
     result = run(SYNCHRONOUS, "--pool-leaks", "-n", "2", "--dist", "loadfile")
-    result.assert_outcomes(passed=SYNCHRONOUS.count("def test_"), failed=6)
-    assert len(leaks(result)) == 6
+    result.assert_outcomes(passed=SYNCHRONOUS.count("def test_"), failed=7)
+    assert len(leaks(result)) == 7
 
 
 def test_a_run_that_does_not_ask_imports_nothing_for_it(run: Run) -> None:

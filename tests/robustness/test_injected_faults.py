@@ -193,7 +193,8 @@ async def test_a_fault_of_ours_stays_with_us(
     said = [record for record in caplog.records if record.name == "pool_exporter"]
     assert {record.levelno for record in said} == {logging.WARNING}
     kinds = Counter(record.getMessage() for record in said)
-    assert max(kinds.values()) <= len(instrumentations)  # once per kind and pool
+    if name not in OF_NO_POOL:  # else once per kind and registry, of which other tests have some too
+        assert max(kinds.values()) <= len(instrumentations)  # once per kind and pool
     for one in instrumentations:  # or they would be checked, and fail, in the next test
         one.uninstrument()
 
