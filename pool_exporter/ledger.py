@@ -140,19 +140,19 @@ class Ledger(Counting):
         self.leaks.forget_pools(pools - state.live_pools)
 
     def _observe(self, state: PoolState, entry: Entry, use: Use, now: float) -> None:
-        policy = self.leaks.policy
         try:
             busy = bool(entry.running) or self._probe.busy(entry, use)
-            if busy:
+            in_transaction = None if busy else self._probe.in_transaction(entry)
+            if busy or (use.transacting and in_transaction is False):  # rolled back since the last look
                 use.busy_at = now
+            if not busy:
+                use.transacting = bool(in_transaction)
             quiet = max(0.0, now - max(use.active_at, use.busy_at))
             seen = Observation(
                 active_for=now - use.active_at,
                 quiet_for=quiet,
                 busy=busy,
-                in_transaction=not busy
-                and quiet >= policy.idle_in_transaction_seconds
-                and self._probe.in_transaction(entry),
+                in_transaction=in_transaction,
                 orphaned_for=self.leaks.orphaned_for(entry, state.live_pools, now),
             )
             self.leaks.observed(self.counts, entry, use, seen, now)

@@ -19,13 +19,14 @@ class Site:
     Source of the name: `co_qualname` (Python 3.11), `co_name` before.
     """
 
-    __slots__ = ("application", "boundary", "code", "function")
+    __slots__ = ("application", "boundary", "code", "function", "stops")
 
     def __init__(self, code: CodeType, function: str, *, application: bool, boundary: bool) -> None:
         self.code = code
         self.function = function  # module:function
         self.application = application  # not SQLAlchemy's, the standard library's or one that is skipped
         self.boundary = boundary  # an event loop's: what called it acquires nothing
+        self.stops = application or boundary  # whether a search ends here
 
     def line(self, instruction: int) -> int | None:
         """Return the line of an instruction, by its offset in bytes; looked up only when it is asked for."""
@@ -47,7 +48,7 @@ class Use:
     __slots__ = (
         *("account", "active_at", "began", "busy_at", "ended_at", "entry", "fairy_ref", "instruction"),
         *("overdue", "owner", "pool_key", "seems_ended_since", "site", "spared", "started_at", "statement"),
-        *("suspected", "task_name", "task_ref", "thread", "trace_id", "was_collected"),
+        *("suspected", "task_name", "task_ref", "thread", "trace_id", "transacting", "was_collected"),
     )
 
     entry: Entry  # this and the next are set when the acquire got a connection
@@ -58,18 +59,20 @@ class Use:
         self.began = began  # when the acquire did
         self.started_at = self.active_at = began  # the use, and its last activity
         self.thread = 0  # where it started
-        # Who has the connection, as far as the acquire showed it; frames are never kept.
+        # What the ledger knows of it.
+        self.account: Account | None = None  # its owner's, once its begin was counted
+        self.ended_at: float | None = None  # when its return was reported
+        self.was_collected = False  # whether it was the collector that returned it
+        self.statement: str | None = None  # its last one, where the application asked for SQL text
+
+    def is_nobodys(self) -> None:
+        """Leave unknown who has the connection; else attribution says it. Frames are never kept."""
         self.owner = "unknown"
         self.site: Site | None = None
         self.instruction = 0  # offset of the call in the site's code, in bytes
         self.task_ref: weakref.ref[Any] | None = None
         self.task_name: str | None = None
         self.trace_id: int | None = None
-        # What the ledger knows of it.
-        self.account: Account | None = None  # its owner's, once its begin was counted
-        self.ended_at: float | None = None  # when its return was reported
-        self.was_collected = False  # whether it was the collector that returned it
-        self.statement: str | None = None  # its last one, where the application asked for SQL text
 
     def goes_on(self) -> None:
         """Get ready to be looked at: few uses are still in progress when their begin is counted."""
@@ -77,6 +80,7 @@ class Use:
         self.overdue: str | None = None  # the kind by which it is past the policy now
         self.suspected: str | None = None  # the kind by which it was first
         self.seems_ended_since: float | None = None  # though nothing said so
+        self.transacting = False  # whether it was in a transaction when it was last looked at
         self.spared = False  # whether it was exempt in the process that this one was forked from
 
     @classmethod
@@ -86,6 +90,7 @@ class Use:
         use.entry = entry
         use.fairy_ref = fairy_ref
         use.thread = get_ident()
+        use.is_nobodys()
         return use
 
     @property

@@ -54,6 +54,7 @@ def checked_attribution(attribution: object) -> Attribution | None:
 
 def nobody(use: Use) -> None:
     """Leave the use's owner unknown: what stands in where attribution is off."""
+    use.is_nobodys()
 
 
 def attributor(attribution: Attribution) -> Callable[[Use], None]:
@@ -64,22 +65,24 @@ def attributor(attribution: Attribution) -> Callable[[Use], None]:
     find, named = frame_finder(tuple(attribution.skip)), CURRENT.get
     running_loop, current_task = asyncio._get_running_loop, asyncio.current_task
     reference, modules = weakref.ref, sys.modules
+    telemetry: Callable[[], object] | None = None  # OpenTelemetry's context, once its API was imported
 
     def attribute(use: Use) -> None:
+        nonlocal telemetry
         site, use.instruction = find()
         use.site = site
-        if named() is not None:
-            use.owner = _named(site)
-        elif site is not None:
-            use.owner = site.function
+        use.owner = _named(site) if site is None or named() is not None else site.function
         loop = running_loop()
-        if loop is not None:
-            task = current_task(loop)
-            if task is not None:
-                use.task_ref = reference(task)
-                use.task_name = task.get_name()
-        if "opentelemetry.trace" in modules:
-            use.trace_id = _trace_id()
+        task = None if loop is None else current_task(loop)
+        if task is None:
+            use.task_ref = use.task_name = None
+        else:
+            use.task_ref = reference(task)
+            use.task_name = task.get_name()
+        if telemetry is None and "opentelemetry.trace" in modules:
+            telemetry = _telemetry()
+        # An empty context has no span, and to ask for that costs more.
+        use.trace_id = _trace_id() if telemetry is not None and telemetry() else None
 
     return attribute
 
@@ -90,6 +93,14 @@ def _named(site: Site | None) -> str:
     if owner is None:
         return "unknown" if site is None else site.function
     return owner if len(owner) <= MOST_OWNER_LENGTH else owner[:MOST_OWNER_LENGTH]
+
+
+def _telemetry() -> Callable[[], object] | None:
+    """Return what gives OpenTelemetry's current context; None while its API is still being imported."""
+    found: Callable[[], object] | None = getattr(
+        sys.modules.get("opentelemetry.context"), "get_current", None
+    )
+    return found
 
 
 def _trace_id() -> int | None:

@@ -12,7 +12,10 @@ from pool_exporter.capture.tap import Tap
 from pool_exporter.uses import Entry
 
 _STATEMENTS = ("do_execute", "do_executemany", "do_execute_no_params")
-_TRANSACTIONS = ("do_commit", "do_rollback")
+
+_ALWAYS_IN_TRANSACTION = frozenset({"asyncpg", "psycopg", "psycopg2"})
+"""Drivers that are in a transaction from the first statement on, and tell it. So a rollback shows at the
+ledger's next look, and `do_rollback` is left alone: it is on the hot path, for every return rolls back."""
 
 MOST_TEXT_LENGTH = 2000
 """Characters kept of a statement, where its text was asked for."""
@@ -29,8 +32,9 @@ def wrap_dialect(tap: Tap, dialect: Any, *, statements: bool, sql_text: bool = F
         for name in _STATEMENTS:
             original = getattr(dialect, name)
             wrappers[name] = (_statement_with_text if sql_text else _statement)(tap, original)
-        for name in _TRANSACTIONS:
-            wrappers[name] = _transaction(tap, getattr(dialect, name))
+        wrappers["do_commit"] = _end_of_transaction(tap, dialect.do_commit)
+        if dialect.driver not in _ALWAYS_IN_TRANSACTION:
+            wrappers["do_rollback"] = _end_of_transaction(tap, dialect.do_rollback)
     for name, wrapper in wrappers.items():
         setattr(dialect, name, wrapper)
 
@@ -157,15 +161,15 @@ def _begin(tap: Tap, context: Any) -> Entry | None:
     return entry
 
 
-def _transaction(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
+def _end_of_transaction(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
     ledger = tap.ledger
 
     def end_transaction(dbapi_connection: Any) -> Any:
-        # On the hot path: every return rolls back. So the shortest way to the use, and whatever
-        # is missing on it (a detached connection, a use that ended, one never seen) is passed over.
-        try:  # noqa: SIM105  # contextlib.suppress costs as much as the rest
-            dbapi_connection._connection_record._pool_exporter.use.active_at = ledger.clock()
-        except AttributeError:
+        try:
+            use = dbapi_connection._connection_record._pool_exporter.use
+            use.active_at = ledger.clock()
+            use.transacting = False
+        except AttributeError:  # a detached connection, a use that ended, one never seen
             pass
         return original(dbapi_connection)
 

@@ -87,34 +87,47 @@ def frame_finder(skip: tuple[str, ...] = ()) -> Callable[[], Found]:
     """Return a function that finds the innermost application frame of an acquire."""
     sites = Sites(skip)
     known, judge = sites.known.get, sites.judge
+    start: CodeType | None = None
+
+    def asynchronous_connect() -> CodeType | None:
+        nonlocal start
+        # Not imported here: SQLAlchemy 2.1 needs greenlet for it. Who has an AsyncEngine has imported it.
+        if start is None and "sqlalchemy.ext.asyncio" in sys.modules:
+            start = sys.modules["sqlalchemy.ext.asyncio"].AsyncConnection.start.__code__
+        return start
 
     def find() -> Found:
         """Return the site; None where there is none. On the hot path, hence a closure.
 
-        A frame costs most when it is first touched. So a leap goes over those that are there in
-        nearly every acquire.
+        A frame costs most when it is first touched. So two leaps go over those that are there in
+        nearly every acquire: where `AsyncConnection.start()` awaits, its greenlet holds nothing but
+        `Engine.connect()` and what that calls.
         """
         frame: FrameType | None
-        try:
-            frame = sys._getframe(_FRAMES_TO_CONNECT)
-            frame = frame.f_back if frame.f_code is _CONNECT else sys._getframe(1)
-        except ValueError:  # a stack that is not as deep
-            frame = sys._getframe(1)
-        greenlet: Any = None
+        greenlet: Any = None if getcurrent is None else getcurrent()
+        parent = None if greenlet is None else greenlet.parent
+        frame = None if parent is None else parent.gr_frame
+        frame = None if frame is None else frame.f_back  # above greenlet_spawn()
+        if frame is not None and frame.f_code is (start or asynchronous_connect()):
+            greenlet = parent
+        else:
+            greenlet = None
+            try:
+                frame = sys._getframe(_FRAMES_TO_CONNECT)
+                frame = frame.f_back if frame.f_code is _CONNECT else sys._getframe(1)
+            except ValueError:  # a stack that is not as deep
+                frame = sys._getframe(1)
         while True:
             while frame is not None:
                 site = known(id(frame.f_code)) or judge(frame)
-                if site.application:
-                    if (
-                        greenlet is None
-                        or site.code.co_flags & _COROUTINE
-                        or not _runs_the_loop(frame, greenlet)
-                    ):
-                        return site, frame.f_lasti
+                if not site.stops:
+                    frame = frame.f_back
+                elif site.application and (
+                    greenlet is None or site.code.co_flags & _COROUTINE or not _runs_the_loop(frame, greenlet)
+                ):
+                    return site, frame.f_lasti
+                else:
                     return None, 0
-                if site.boundary:
-                    return None, 0
-                frame = frame.f_back
             if getcurrent is None:
                 return None, 0
             greenlet = (getcurrent() if greenlet is None else greenlet).parent

@@ -111,6 +111,7 @@ class Tap:
             self.attribute(use)
         except Exception as error:
             self.fault("attribute", error)
+            use.is_nobodys()
         # Where threads share a connection against the rules, another may have cleared the reference.
         ledger.acquired(use, entry, record.fairy_ref or weakref.ref(fairy), shared)
 
@@ -150,6 +151,7 @@ class Tap:
                 self.attribute(use)
             except Exception as error:
                 self.fault("attribute", error)
+                use.is_nobodys()
         self.ledger.checked_out(use, adopted=self.mode != "reduced")
 
     def capacity_freed(self, pool: Any) -> None:
