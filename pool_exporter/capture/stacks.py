@@ -2,7 +2,8 @@
 
 A task that waits is followed along what it awaits, through generators of both kinds and through the
 greenlets in which SQLAlchemy works under asyncio. A task that runs is found on the stack of its
-thread. Other tasks that it awaits are not looked into.
+thread. The tasks of a task group that it has opened come after it, for there the work is often done:
+a web framework streams a response in one. Other tasks that it awaits are not looked into.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ _OPAQUE = {
     "coroutine_wrapper",  # of a coroutine's __await__()
 }
 """Types of awaitables that tell only the collector which coroutine or generator they drive."""
+MOST_NESTED_GROUPS = 3
+"""Task groups within the tasks of task groups that are looked into."""
+_GROUPS = {"anyio._backends._asyncio", "asyncio.taskgroups"}
+"""Modules whose `TaskGroup` has its unfinished tasks in `_tasks`."""
 _AWAITS = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
@@ -53,13 +58,15 @@ def task_stack(task: asyncio.Task[Any] | None) -> tuple[str, ...]:
     return _waiting(coroutine)
 
 
-def _waiting(awaitable: Any) -> tuple[str, ...]:
-    """Return the entries along what is awaited."""
+def _waiting(awaitable: Any, depth: int = 0) -> tuple[str, ...]:
+    """Return the entries along what is awaited, then those of the tasks in its task groups."""
     entries: deque[str] = deque(maxlen=MOST_ENTRIES)
+    children: list[Any] = []
     for _ in range(MOST_STEPS):
         frame, awaited = _frame_and_awaited(awaitable)
         if frame is not None:
             entries.append(_entry(frame))
+            children += _grouped(awaitable, frame)
             if frame.f_code.co_name == "greenlet_spawn":
                 entries.extend(_in_greenlet(awaitable, frame))
         elif type(awaitable).__name__ in _OPAQUE:
@@ -67,7 +74,23 @@ def _waiting(awaitable: Any) -> tuple[str, ...]:
         if awaited is None:
             break
         awaitable = awaited
+    if depth < MOST_NESTED_GROUPS:
+        for child in children:
+            entries.extend(_waiting(child, depth + 1))
     return tuple(entries)
+
+
+def _grouped(coroutine: Any, frame: FrameType) -> list[Any]:
+    """Return the coroutines of the tasks in the task groups that a coroutine has as local variables.
+
+    The collector's view of them, as in `_in_greenlet`.
+    """
+    found = []
+    for one in (*gc.get_referents(coroutine), *gc.get_referents(frame)):
+        if type(one).__name__ == "TaskGroup" and type(one).__module__ in _GROUPS:
+            tasks = _read(one, "_tasks")
+            found += [task.get_coro() for task in tuple(tasks or ()) if not task.done()]
+    return found
 
 
 def _frame_and_awaited(awaitable: Any) -> tuple[FrameType | None, Any]:

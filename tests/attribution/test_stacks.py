@@ -6,12 +6,14 @@ import asyncio
 import gc
 import linecache
 import re
+import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
+import anyio
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -579,3 +581,34 @@ def test_nothing_is_kept_of_who_looks_at_another_thread() -> None:
         blocker.entered.wait()
         with no_collector():
             assert looks(thread.task)() is None
+
+
+@pytest.mark.parametrize("kind", ["anyio", "asyncio"])
+async def test_the_tasks_of_a_task_group_come_after_the_one_that_opened_it(kind: str) -> None:
+    """A task that waits beside its task group shows where the group's task is, as its innermost steps."""
+    if kind == "asyncio" and sys.version_info < (3, 11):
+        pytest.skip("task groups are new in Python 3.11")
+    streaming, disconnected, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def stream() -> None:
+        streaming.set()
+        await go_on.wait()
+
+    async def respond() -> None:
+        if kind == "anyio":
+            async with anyio.create_task_group() as group:
+                group.start_soon(stream)
+                await disconnected.wait()
+        else:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(stream())
+                await disconnected.wait()
+
+    task = asyncio.create_task(respond())
+    await streaming.wait()
+    functions = [entry.partition(" (")[0].rpartition(":")[2].rpartition(".")[2] for entry in task_stack(task)]
+    assert functions[0] == "respond"
+    assert functions[-2:] == ["stream", "wait"]
+    go_on.set()
+    disconnected.set()
+    await task

@@ -143,7 +143,13 @@ AT_OTHER_TIMES = {
     *("tap:_has_room", "activity:_cursor_open", "drivers:_transport"),
     # Of drivers and of tasks that no step uses: those here are psycopg's, and run while they are looked at.
     *("drivers:_awaits_answer", "drivers:_in_mysql_transaction"),
-    *("stacks:_driven", "stacks:_frame_and_awaited", "stacks:_in_greenlet", "stacks:_waiting"),
+    *(
+        "stacks:_driven",
+        "stacks:_frame_and_awaited",
+        "stacks:_grouped",
+        "stacks:_in_greenlet",
+        "stacks:_waiting",
+    ),
 }
 """What no step of the application calls."""
 
