@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-import opentelemetry.trace  # noqa: F401  # with it, acquires ask for the current span
+import opentelemetry.trace  # with it, acquires ask for the current span
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Engine, create_engine, text
@@ -33,6 +33,9 @@ from tests.robustness.workloads import Application, Transcript, other_pools, use
 pytestmark = pytest.mark.filterwarnings("ignore")  # the application leaves much to the collector, on purpose
 
 FUNCTIONS = injection.functions()
+SPAN = opentelemetry.trace.NonRecordingSpan(
+    opentelemetry.trace.SpanContext(trace_id=7, span_id=7, is_remote=False)
+)
 Applications = Callable[[str], Application]
 
 
@@ -84,7 +87,7 @@ async def run(
             )
     with during:
         generate_latest(registry)
-        with owner("application"):
+        with owner("application"), opentelemetry.trace.use_span(SPAN):
             steps = await application.run()
         process.check()
         for instrumentation in instrumentations:
@@ -113,7 +116,7 @@ BY_INSTRUMENT = {
     *(
         "dialect:_ping",
         "dialect:_statement",
-        "dialect:_transaction",
+        "dialect:_end_of_transaction",
         "dialect:_wraps",
         "dialect:wrap_dialect",
     ),
