@@ -9,6 +9,7 @@ from sqlalchemy.exc import TimeoutError
 
 from pool_exporter.demo.logbook import LOGGERS, logbook
 from pool_exporter.demo.moment import POOL, Leak, Message, Site
+from pool_exporter.faults import Faults
 from pool_exporter.records import LeakReport, TimeoutReport
 from pool_exporter.reporting import MOST_AT_ONCE, Reports
 
@@ -37,7 +38,7 @@ def test_nothing_reaches_another_handler(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What the library logs goes into the book alone, and to everybody again afterwards."""
-    reports = Reports()
+    reports = Reports(Faults())
     with logbook() as book:
         reports.add([leak("suspected")])
         reports.add([timeout()])
@@ -56,7 +57,7 @@ def test_leaks_are_kept_with_who_and_where_and_counted_by_site() -> None:
     other = ROUTE._replace(lineno=52)
     with logbook() as book:
         for event, site in (("suspected", ROUTE), ("suspected", other), ("recovered", ROUTE)):
-            Reports().add([leak(event, site)])
+            Reports(Faults()).add([leak(event, site)])
 
     assert book.leaks()[2] == Leak(event="recovered", kind="idle", site=ROUTE, age_seconds=12.0)
     assert book.events() == {("suspected", ROUTE): 1, ("suspected", other): 1, ("recovered", ROUTE): 1}
@@ -65,7 +66,7 @@ def test_leaks_are_kept_with_who_and_where_and_counted_by_site() -> None:
 def test_a_summary_of_omitted_leaks_is_a_message_only() -> None:
     """What the library does not log one by one is neither taken for a leak nor an error."""
     with logbook() as book:
-        Reports().add([leak("collected") for _ in range(MOST_AT_ONCE + 5)])
+        Reports(Faults()).add([leak("collected") for _ in range(MOST_AT_ONCE + 5)])
 
     assert len(book.leaks()) == MOST_AT_ONCE
     assert book.events() == {("collected", ROUTE): MOST_AT_ONCE}
@@ -77,7 +78,7 @@ def test_messages_are_short_and_the_last_two() -> None:
     long = ROUTE._replace(owner="x" * 300)
     with logbook() as book:
         for report in (leak("suspected"), leak("suspected", long), timeout()):
-            Reports().add([report])
+            Reports(Faults()).add([report])
 
     second, third = book.messages()
     assert second == Message(2, f"a connection acquired by {'x' * 175}…")

@@ -53,8 +53,9 @@ def flavour(request: pytest.FixtureRequest) -> Flavour:
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester) -> Run:
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a module of tests in a process of its own, with the plugin."""
+    monkeypatch.delenv("CI", raising=False)  # with it pytest says each failure a second time in full
 
     def run_suite(source: str, *options: str, ini: str = "", conftest: str = "") -> pytest.RunResult:
         if "asyncio_default" not in ini and "no:asyncio" not in options:  # which pytest-asyncio warns of
@@ -275,6 +276,14 @@ def test_in_use():
     assert (now.statements, now.telemetry_errors) == (3, 0)
     assert [snapshot.name for snapshot in snapshots()] == ["before", "in use"]
 
+def test_watched_before():
+    engine = new_engine()
+    with engine.connect():
+        assert "do_execute" in vars(engine.dialect)
+    with instrument(engine, registry=None):
+        pass
+    assert "do_execute" not in vars(engine.dialect)
+
 def test_dropped_after():
     engine = new_engine()
     connection = engine.connect()  # dropped after
@@ -295,7 +304,7 @@ def test_no_longer(connection):
 """
     )
     result = run(source, "--pool-leaks", "-Werror")
-    result.assert_outcomes(passed=4, failed=3)
+    result.assert_outcomes(passed=5, failed=3)
     found = leaks(result)
     assert found.keys() == {"test_before", "test_in_use", "test_dropped_after"}
     assert f"pool 'before', acquired by test_suite:test_before ({line('before')})" in found["test_before"][0]
