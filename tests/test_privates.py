@@ -32,6 +32,7 @@ OF_DRIVERS_AND_PYTHON = {
     "_current_frames",
     "_getframe",
     "_get_running_loop",
+    "_tasks",
     "_exit_tasks",
 }
 """What is asked of a driver's objects, where it may be missing, and of Python."""
