@@ -30,6 +30,11 @@ def everything(engine: AsyncEngine) -> Any:
     return instrument(engine, registry=CollectorRegistry())
 
 
+def without_attribution(engine: AsyncEngine) -> Any:
+    """Instrument, without finding out who acquires."""
+    return instrument(engine, registry=CollectorRegistry(), attribution=False)
+
+
 def without_statements(engine: AsyncEngine) -> Any:
     """Instrument, without statements and the activity that they show."""
     return instrument(engine, registry=CollectorRegistry(), statements=False)
@@ -102,6 +107,7 @@ ARMS: dict[str, Attach] = {
     "bare": bare,
     "bare again (control)": bare,
     "pool_exporter, everything": everything,
+    "pool_exporter, attribution=False": without_attribution,
     "pool_exporter, statements=False": without_statements,
     "hand-written listeners": listeners,
     "OpenTelemetry's listeners": opentelemetry,

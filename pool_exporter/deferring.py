@@ -46,10 +46,10 @@ class Deferring:
         self._note = self._notes.append  # atomic
 
     def _unlock_after_fork(self) -> None:
-        """Forget a lock of a thread that did not survive, and do what was left to its holder."""
+        """Forget a lock, and what was left to its holder, of threads that did not survive."""
         self.faults.after_fork()
         self._lock = threading.Lock()
-        self._settle()
+        self._notes.clear()
 
     def _take(self, patience_seconds: float = -1.0) -> bool:
         """Take the lock to read, for a function of `_holders`; False where this thread has it already.

@@ -36,14 +36,14 @@ class Ledger(Counting):
         `alive` tells whether an entry's record still has its connection. Called while no other
         thread exists; the lock may have been held by one that did not survive the fork.
         """
-        self._unlock_after_fork()  # and with that count what was noted
+        self._unlock_after_fork()
         entries, self._entries = self._entries, set()
         self._begin_counting()
         self.leaks.steps.clear()  # the parent reports them
         now = self.clock()
         for entry in entries:
-            key, uses, inherited = entry.connection_key, entry.uses, alive(entry)
-            entry.connection_key, entry.uses = None, []
+            key, uses, inherited = entry.connection_key, entry.uses_noted(), alive(entry)
+            entry.connection_key, entry.uses, entry.use = None, [], None
             entry.statements = entry.running = 0
             if key is None or not inherited:
                 continue
@@ -162,22 +162,27 @@ class Ledger(Counting):
     def _sweep(self, now: float) -> None:
         for entry in tuple(self._entries):
             for use in tuple(entry.uses):
-                if use.collected and len(entry.uses) > 1:  # a shared connection: no event comes
+                collected = use.collected
+                if use.ended_at is not None:
+                    # Its return was noted since the notes were counted. Its fairy may be gone by now,
+                    # as it is after any return; so that is to be looked at first.
+                    continue
+                if collected and len(entry.uses) > 1:  # a shared connection: no event comes
                     entry.drop(use)
                     self._collect(entry, use, now)
                 elif not self._probe.ended_silently(entry, use):
                     use.seems_ended_since = None
-                elif self._surely_ended(use, now):
+                elif self._surely_ended(use, collected, now):
                     entry.drop(use)
-                    if use.collected:  # the collector is giving it back just now, maybe in another thread
+                    if collected:  # the collector is giving it back just now, maybe in another thread
                         self._collect(entry, use, now)
                     else:
                         self._check_in(entry, use, now)
                     entry.idle_since = now
 
-    def _surely_ended(self, use: Use, now: float) -> bool:
+    def _surely_ended(self, use: Use, collected: bool, now: float) -> bool:
         """Tell whether what seems to have ended has: in another thread a detach() looks so for a moment."""
-        if use.collected or use.thread == get_ident():
+        if collected or use.thread == get_ident():
             return True
         if use.seems_ended_since is None:
             use.seems_ended_since = now

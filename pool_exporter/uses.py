@@ -156,6 +156,12 @@ class Entry:
         """Tell whether the record has an open connection."""
         return self.connection_key is not None
 
+    def uses_noted(self) -> list[Use]:
+        """Return the uses in progress by what was noted, counted yet or not."""
+        if not self.shared:
+            return [] if self.use is None else [self.use]
+        return self.uses if self.use is None or self.use in self.uses else [*self.uses, self.use]
+
     def drop(self, use: Use) -> None:
         """Forget a use that ended; it points here, so it must not stay."""
         self.uses.remove(use)

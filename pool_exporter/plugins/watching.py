@@ -95,9 +95,14 @@ class Watch:
     @contextmanager
     def _around_loop_end(self) -> Iterator[None]:
         """Remember what was in progress in a loop that is closed: the loop's end cancels its tasks."""
-        before = [
-            (note, note.leak("loop_closed")) for note in self._notes if note.loop_open and note.in_progress
-        ]
+        try:
+            before = [
+                (note, note.leak("loop_closed"))
+                for note in self._notes
+                if note.loop_open and note.in_progress
+            ]
+        except Exception as error:  # the loop is to be closed all the same
+            before, self._engines.failure = [], error
         try:
             yield
         finally:

@@ -303,7 +303,7 @@ def test_no_longer(connection):
     connection.execute(text("select 1"))
 """
     )
-    result = run(source, "--pool-leaks", "-Werror")
+    result = run(source, "--pool-leaks")
     result.assert_outcomes(passed=5, failed=3)
     found = leaks(result)
     assert found.keys() == {"test_before", "test_in_use", "test_dropped_after"}

@@ -157,3 +157,21 @@ def test_a_fork_while_another_thread_is_inside(
     now = instrumentation.snapshot()
     assert_laws(now)
     assert (now.checkouts, now.checkins, now.uses) == (3, 3, 0)
+
+
+def test_a_child_knows_the_uses_that_were_not_counted_yet(
+    engine: Engine, instrumentation: Instrumentation
+) -> None:
+    """Connections that are out at the fork are out in the child, and those that came back are not."""
+    instrumentation.snapshot()
+    kept, returned = engine.connect(), engine.connect()
+    returned.close()
+
+    def child() -> tuple[int, int, int]:
+        now = instrumentation.snapshot()
+        assert_laws(now)
+        return now.uses, now.adopted, now.idle
+
+    assert in_child(child) == (1, 1, 1)
+    assert instrumentation.snapshot().uses == 1
+    kept.close()
