@@ -15,7 +15,6 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import QueuePool
 
 from pool_exporter import Instrumentation, instrument
-from pool_exporter.ledger import Ledger
 from tests.laws import assert_laws
 
 pytestmark = [
@@ -120,20 +119,16 @@ def test_a_child_is_scraped_for_itself(
     assert b'sqlalchemy_pool_checkouts_total{pool="forked"} 3.0' in parent
 
 
-def test_a_fork_while_another_thread_is_inside(
-    engine: Engine, instrumentation: Instrumentation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fork_while_another_thread_is_inside(engine: Engine, instrumentation: Instrumentation) -> None:
     """A lock that another thread held at the fork locks nobody out in the child."""
     inside, go_on = threading.Event(), threading.Event()
-    original = Ledger._returned
 
-    def returned(self: Ledger, *arguments: Any) -> None:
-        inside.set()
-        assert go_on.wait(30)
-        original(self, *arguments)
+    def hold() -> None:
+        with instrumentation._ledger._lock:
+            inside.set()
+            assert go_on.wait(30)
 
     def work() -> tuple[int, ...]:
-        monkeypatch.undo()
         with engine.connect():
             used = instrumentation.snapshot().used
         with instrument(other, registry=None, name="made in the child"), other.connect():
@@ -144,8 +139,8 @@ def test_a_fork_while_another_thread_is_inside(
 
     other = create_engine("sqlite://")
     connection = engine.connect()
-    monkeypatch.setattr(Ledger, "_returned", returned)
-    thread = threading.Thread(target=connection.close)
+    connection.close()
+    thread = threading.Thread(target=hold)
     thread.start()
     assert inside.wait(30)
     try:
