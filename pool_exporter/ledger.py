@@ -49,6 +49,8 @@ class Ledger(Counting):
                 continue
             self._adopt(entry, key, None, now)
             for use in uses:
+                if use.account is None:  # noted, and not counted yet
+                    use.goes_on()
                 self._adopt(entry, key, use.fairy_ref, now)
                 entry.uses[-1].spared = self.leaks.is_exempt(use)
 

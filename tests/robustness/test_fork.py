@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import QueuePool
 
-from pool_exporter import Instrumentation, instrument
+from pool_exporter import Instrumentation, LeakPolicy, instrument, owner
 from tests.laws import assert_laws
 
 pytestmark = [
@@ -170,3 +170,13 @@ def test_a_child_knows_the_uses_that_were_not_counted_yet(
     assert in_child(child) == (1, 1, 1)
     assert instrumentation.snapshot().uses == 1
     kept.close()
+
+
+def test_what_was_exempt_stays_exempt_in_a_child(engine: Engine) -> None:
+    """A child does not accuse itself of a connection that its parent holds on purpose."""
+    policy = LeakPolicy(exempt=["listener"])
+    with instrument(engine, registry=None, leaks=policy) as instrumentation:
+        with owner("listener"):
+            connection = engine.connect()
+        assert in_child(lambda: instrumentation.snapshot().exempt_uses) == 1
+        connection.close()
