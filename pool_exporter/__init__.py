@@ -9,12 +9,12 @@ from pool_exporter.capture.attribution import Attribution
 from pool_exporter.instrument import instrument, snapshots
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.leaks import LeakPolicy
-from pool_exporter.middleware import OwnerMiddleware
 from pool_exporter.owners import owner
 from pool_exporter.records import HeldConnection, HistogramSnapshot, LeakReport, PoolSnapshot, TimeoutReport
-from pool_exporter.serving import MetricsServer, metrics_app, start_server
 
 if TYPE_CHECKING:
+    from pool_exporter.middleware import OwnerMiddleware
+    from pool_exporter.serving import MetricsServer, metrics_app, start_server
     from pool_exporter.status import status_app
 
 __all__ = [
@@ -37,8 +37,21 @@ __all__ = [
 ]
 
 
+_LATER = {
+    "MetricsServer": "pool_exporter.serving",
+    "OwnerMiddleware": "pool_exporter.middleware",
+    "metrics_app": "pool_exporter.serving",
+    "start_server": "pool_exporter.serving",
+    "status_app": "pool_exporter.status",
+}
+"""What not every process needs, and where it is: imported when it is first asked for."""
+
+
 def __getattr__(name: str) -> object:
-    # The page is more code than all the rest, and few processes serve it.
-    if name == "status_app":
-        return import_module("pool_exporter.status").status_app
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

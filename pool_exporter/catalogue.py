@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 PREFIX = "sqlalchemy_pool_"
 """What every Prometheus name of this package starts with."""
@@ -61,8 +60,7 @@ _UNITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(NamedTuple):
     """One metric, in every vocabulary.
 
     `name` is the Prometheus name without `PREFIX`, `_total` included. `unit` is what one step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
@@ -18,8 +18,7 @@ from pool_exporter.records import PoolSnapshot
 Bounds = Mapping[str, tuple[float, ...]]
 
 
-@dataclass(frozen=True)
-class ExportOptions:
+class ExportOptions(NamedTuple):
     """What all pools of one registry share. `buckets` is None where none were asked for."""
 
     detail: Detail

@@ -7,8 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -39,8 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pool_exporter")
 
 
-@dataclass(frozen=True)
-class _Options:
+class _Options(NamedTuple):
     """What a call of `instrument` asked for."""
 
     name: str | None
@@ -249,10 +247,9 @@ def _known(engine: Engine) -> _Instrumented | None:
 
 def _again(known: _Instrumented, engine: Engine, options: _Options) -> Instrumentation:
     different = [
-        f"{option.name}={getattr(options, option.name)!r}"
-        for option in fields(_Options)
-        if getattr(options, option.name)
-        not in (getattr(known.options, option.name), getattr(_DEFAULTS, option.name))
+        f"{option}={getattr(options, option)!r}"
+        for option in _Options._fields
+        if getattr(options, option) not in (getattr(known.options, option), getattr(_DEFAULTS, option))
     ]
     if different:
         raise ValueError(

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from pool_exporter.counts import Counts
 from pool_exporter.uses import Entry, Use
@@ -94,8 +95,7 @@ def checked_policy(leaks: object) -> LeakPolicy:
     raise TypeError(f"leaks={leaks!r}: expected a LeakPolicy, or None for no use to be overdue ever")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(NamedTuple):
     """What is seen of one use at one moment, all in seconds."""
 
     active_for: float
@@ -119,8 +119,7 @@ def overdue_kind(policy: LeakPolicy, seen: Observation) -> str | None:
     return "idle" if seen.quiet_for >= policy.idle_seconds else None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step in the life of a leak, to be reported: suspected, recovered or collected."""
 
     event: str

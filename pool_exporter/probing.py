@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pool_exporter.uses import Entry, Use
 
 
-@dataclass(frozen=True, slots=True)
-class Details:
+class Details(NamedTuple):
     """What a driver and a task tell of a use without I/O, as in `HeldConnection`."""
 
     in_transaction: bool | None = None

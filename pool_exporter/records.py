@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +199,7 @@ class TimeoutReport:
     held: tuple[HeldConnection, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolSample:
+class PoolSample(NamedTuple):
     """Hold one point of a pool's recent history; counters are cumulative as in `PoolSnapshot`."""
 
     unix_time: float
@@ -212,8 +212,7 @@ class PoolSample:
     occupancy_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolStatus:
+class PoolStatus(NamedTuple):
     """Hold everything that a status page shows of one pool."""
 
     snapshot: PoolSnapshot
@@ -225,8 +224,7 @@ class PoolStatus:
     """The last minutes, the oldest first; empty until sampling has begun."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolState:
+class PoolState(NamedTuple):
     """Hold what only the live pool can tell, for the ledger to make a `PoolSnapshot` of.
 
     `live_pools` are the `id()`s of the pools that engines use now; `slots_out` is their

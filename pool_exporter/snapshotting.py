@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pool_exporter.catalogue import AGES_SECONDS, OVERDUE_KINDS
 from pool_exporter.counts import Counts
@@ -23,8 +22,7 @@ class Wait:
         self.stranded = False  # counted as one that slept on while capacity was free
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """What is going on at `now`: connection records, acquires as (start, pool key), waits."""
 
     now: float

@@ -129,7 +129,8 @@ def _touched(source: Path) -> set[str]:
         if isinstance(key, ast.Constant) and isinstance(key.value, str)
     }
     found = (attributes - own) | named | overridden | (own & LISTED)
-    return {name for name in found if name.startswith("_") and not name.startswith("__")}
+    private = {name for name in found if name.startswith("_") and not name.startswith("__")}
+    return private - {"_asdict", "_fields", "_replace"}  # a NamedTuple's methods, which are public
 
 
 def _sets(tree: ast.AST, attribute: str) -> bool:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
-try:
-    from greenlet import getcurrent
-except ImportError:  # SQLAlchemy 2.1 installs greenlet only with its asyncio extra
-    getcurrent = None  # type: ignore[assignment]  # tested for below
-
-__all__ = ["ATTRIBUTE", "getcurrent", "mark_of", "task_key"]
-
 ATTRIBUTE = "_pool_exporter"
 """The attribute under which this package keeps its own object on one of SQLAlchemy's."""
+
+
+def current_greenlet() -> Any:
+    """Return the greenlet in progress, None where there can be none: nobody has imported them.
+
+    Not imported here: SQLAlchemy 2.1 installs greenlet only with its asyncio extra, and a synchronous
+    application has no use for it.
+    """
+    greenlet = sys.modules.get("greenlet")
+    getcurrent = getattr(greenlet, "getcurrent", None)  # absent while it is still being imported
+    return None if getcurrent is None else getcurrent()
 
 
 def task_key() -> int:
@@ -22,9 +27,8 @@ def task_key() -> int:
     Under asyncio SQLAlchemy runs each call in a greenlet of its own; a synchronous call stays
     in its thread.
     """
-    if getcurrent is not None:
-        return id(getcurrent())
-    return threading.get_ident()
+    greenlet = current_greenlet()
+    return threading.get_ident() if greenlet is None else id(greenlet)
 
 
 def mark_of(target: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from ipaddress import IPv6Address
 from itertools import zip_longest
 from typing import Any
@@ -115,7 +114,7 @@ def pool_state(tap: Tap, name: str, last: PoolState | None) -> PoolState:
     engines = tap.engines()
     if not engines:
         state = last or PoolState.unknown(name, mode=tap.mode)
-        return replace(state, name=name, live_pools=frozenset(), slots_out=None)
+        return state._replace(name=name, live_pools=frozenset(), slots_out=None)
     pools: dict[int, Pool] = {}
     for engine in engines:
         pools[id(engine.pool)] = engine.pool

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from types import CodeType
 from typing import Any
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-
-try:
-    from greenlet import GreenletExit
-except ImportError:  # without greenlet nothing raises it
-
-    class GreenletExit(BaseException):  # type: ignore[no-redef]  # a stand-in that is never raised
-        """Stand in for greenlet's exception."""
-
 
 POOL_TIMEOUT_CODE = "3o7r"
 """SQLAlchemy's code of the exception that a full pool raises."""
@@ -27,7 +20,11 @@ def is_pool_timeout(error: BaseException) -> bool:
 
 def is_cancellation(error: BaseException) -> bool:
     """Tell whether the error asks the caller to stop rather than says that something failed."""
-    return isinstance(error, (asyncio.CancelledError, GreenletExit))
+    if isinstance(error, asyncio.CancelledError):
+        return True
+    # Where nobody has imported greenlet, nothing raises it.
+    stop: Any = getattr(sys.modules.get("greenlet"), "GreenletExit", None)
+    return stop is not None and isinstance(error, stop)
 
 
 def driver_error(error: BaseException) -> str:

@@ -17,7 +17,6 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from pool_exporter.capture.context import getcurrent
 from pool_exporter.uses import Site
 
 MOST_SITES = 10_000
@@ -86,15 +85,21 @@ class Sites:
 def frame_finder(skip: tuple[str, ...] = ()) -> Callable[[], Found]:
     """Return a function that finds the innermost application frame of an acquire."""
     sites = Sites(skip)
-    known, judge = sites.known.get, sites.judge
+    known, judge, modules = sites.known.get, sites.judge, sys.modules
     start: CodeType | None = None
+    getcurrent: Callable[[], Any] | None = None  # greenlet's, once it was imported
 
     def asynchronous_connect() -> CodeType | None:
         nonlocal start
         # Not imported here: SQLAlchemy 2.1 needs greenlet for it. Who has an AsyncEngine has imported it.
-        if start is None and "sqlalchemy.ext.asyncio" in sys.modules:
-            start = sys.modules["sqlalchemy.ext.asyncio"].AsyncConnection.start.__code__
+        if start is None and "sqlalchemy.ext.asyncio" in modules:
+            start = modules["sqlalchemy.ext.asyncio"].AsyncConnection.start.__code__
         return start
+
+    def load_greenlet() -> Callable[[], Any] | None:
+        nonlocal getcurrent
+        getcurrent = getattr(modules.get("greenlet"), "getcurrent", None)
+        return getcurrent
 
     def find() -> Found:
         """Return the site; None where there is none. On the hot path, hence a closure.
@@ -104,7 +109,8 @@ def frame_finder(skip: tuple[str, ...] = ()) -> Callable[[], Found]:
         `Engine.connect()` and what that calls.
         """
         frame: FrameType | None
-        greenlet: Any = None if getcurrent is None else getcurrent()
+        current = getcurrent or load_greenlet()
+        greenlet: Any = None if current is None else current()
         parent = None if greenlet is None else greenlet.parent
         frame = None if parent is None else parent.gr_frame
         frame = None if frame is None else frame.f_back  # above greenlet_spawn()
@@ -128,9 +134,9 @@ def frame_finder(skip: tuple[str, ...] = ()) -> Callable[[], Found]:
                     return site, frame.f_lasti
                 else:
                     return None, 0
-            if getcurrent is None:
+            if current is None:
                 return None, 0
-            greenlet = (getcurrent() if greenlet is None else greenlet).parent
+            greenlet = (current() if greenlet is None else greenlet).parent
             if greenlet is None:
                 return None, 0
             frame = greenlet.gr_frame

@@ -17,7 +17,7 @@ from collections import deque
 from types import FrameType
 from typing import Any
 
-from pool_exporter.capture.context import getcurrent
+from pool_exporter.capture.context import current_greenlet
 from pool_exporter.capture.frames import APPLICATIONS, function_name, module_of
 
 MOST_ENTRIES = 30
@@ -138,7 +138,7 @@ def _running(bottom: FrameType) -> tuple[str, ...]:
 def _left_by_greenlets() -> list[Any]:
     """Return the frames that the greenlets of this thread will go on from, innermost first."""
     tops = []
-    greenlet: Any = getcurrent().parent if getcurrent is not None else None
+    greenlet: Any = getattr(current_greenlet(), "parent", None)
     while greenlet is not None:
         tops.append(greenlet.gr_frame)
         greenlet = greenlet.parent

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
+from typing import NamedTuple
 
 from prometheus_client.core import Metric as Family
 from prometheus_client.core import Sample
@@ -18,8 +18,7 @@ Make = Callable[[PoolSnapshot], list[Sample]]
 """Return the samples of one pool: none where the snapshot holds None."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolFamily:
+class PoolFamily(NamedTuple):
     """Hold how one metric of the catalogue looks to prometheus_client, and how its samples are made."""
 
     name: str

@@ -7,7 +7,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 
-from pool_exporter.records import HistogramSnapshot, LeakReport, PoolSnapshot, PoolStatus, TimeoutReport
+from pool_exporter.records import (
+    HistogramSnapshot,
+    LeakReport,
+    PoolSample,
+    PoolSnapshot,
+    PoolStatus,
+    TimeoutReport,
+)
 from pool_exporter.verdict import verdict
 
 
@@ -40,7 +47,7 @@ def _pool(status: PoolStatus) -> dict[str, object]:
     return {
         "name": status.snapshot.name,
         "verdict": {"state": found.state, "severity": found.severity, "text": found.text},
-        **{field.name: _plain(getattr(status, field.name)) for field in fields(status)},
+        **{name: _plain(value) for name, value in status._asdict().items()},
     }
 
 
@@ -52,6 +59,8 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, PoolSample):
+        return _plain(value._asdict())
     if isinstance(value, Sequence):
         return [_plain(one) for one in value]
     if is_dataclass(value):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from pool_exporter.records import (
@@ -44,7 +43,9 @@ def _nothing(annotation: str) -> Any:
 
 
 def _record(kind: type[Any], known: dict[str, Any], changes: dict[str, Any]) -> Any:
-    rest = {field.name: _nothing(str(field.type)) for field in fields(kind)}
+    # As written, which `from __future__ import annotations` keeps; a NamedTuple has them wrapped.
+    written = {name: getattr(one, "__forward_arg__", one) for name, one in kind.__annotations__.items()}
+    rest = {name: _nothing(annotation) for name, annotation in written.items()}
     return kind(**{**rest, **known, **changes})
 
 

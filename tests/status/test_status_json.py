@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -29,7 +28,7 @@ def document(*statuses: PoolStatus) -> Any:
 
 
 def names(record: type[Any]) -> set[str]:
-    return {field.name for field in fields(record)}
+    return set(record.__annotations__)
 
 
 def test_without_pools_the_list_is_empty() -> None:
