@@ -17,7 +17,7 @@ from typing import Any
 from pool_exporter.counts import Counts
 from pool_exporter.deferring import Deferring, Operation
 from pool_exporter.leaks import NEVER, LeakPolicy, LeakWatch
-from pool_exporter.probing import NoProbe, Probe
+from pool_exporter.probing import Probe
 from pool_exporter.records import PoolSnapshot
 from pool_exporter.snapshotting import Wait
 from pool_exporter.uses import Entry, Use
@@ -46,7 +46,7 @@ class Counting(Deferring):
         super().__init__()
         self.clock = clock
         self._bounds = dict(bounds)
-        self._probe = probe or NoProbe()
+        self._probe = probe or Probe()
         self._wall_clock = wall_clock
         self._next_token = itertools.count().__next__
         self._entries: set[Entry] = set()

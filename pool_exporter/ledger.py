@@ -8,7 +8,7 @@ from threading import get_ident
 from pool_exporter.counting import Counting
 from pool_exporter.holding import held_connection
 from pool_exporter.leaks import Observation
-from pool_exporter.probing import NoProbe
+from pool_exporter.probing import Probe
 from pool_exporter.records import HeldConnection, LeakReport, PoolSnapshot, PoolState
 from pool_exporter.snapshotting import Moment, make_snapshot
 from pool_exporter.uses import Entry, Use
@@ -110,7 +110,7 @@ class Ledger(Counting):
 
     def _held(self, pool: str, entry: Entry, use: Use, now: float) -> HeldConnection:
         # Of a use that ended, the record may be somebody else's by now.
-        probe = self._probe if use in entry.uses else NoProbe()
+        probe = self._probe if use in entry.uses else Probe()
         return held_connection(pool, entry, use, now, probe, exempt=self.leaks.is_exempt(use))
 
     def take_reports(self, pool: str) -> list[LeakReport]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pool_exporter.arguments import disabled
-from pool_exporter.owners import CURRENT
+from pool_exporter.owners import CURRENT, Work
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -51,7 +51,7 @@ class OwnerMiddleware:
                 CURRENT.reset(token)
 
 
-class _Request:
+class _Request(Work):
     """A request being served, whose route is looked for when a connection is acquired, not before."""
 
     __slots__ = ("_app", "_label", "_path", "_scope")

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from pool_exporter.arguments import checked_owner
 
 
-class Work(Protocol):
+class Work:
     """Work whose name may become known later, such as a request before it is routed."""
+
+    __slots__ = ()
 
     def label(self) -> str | None:
         """Return the name, None while it is unknown."""
+        return None
 
 
 CURRENT: ContextVar[str | Work | None] = ContextVar("pool_exporter_owner", default=None)

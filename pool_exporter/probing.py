@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from pool_exporter.uses import Entry, Use
 
@@ -16,37 +16,24 @@ class Details(NamedTuple):
     stack: tuple[str, ...] = ()
 
 
-class Probe(Protocol):
-    """What the ledger asks about a use that no event has ended; must not raise or do I/O."""
+class Probe:
+    """Answer what the ledger asks about a use that no event has ended; must not raise or do I/O.
+
+    This one knows no more than the events told.
+    """
 
     def ended_silently(self, entry: Entry, use: Use) -> bool:
         """Tell whether the use is over although nothing said so."""
+        return False
 
     def busy(self, entry: Entry, use: Use) -> bool:
         """Tell whether the driver works for this use at this moment."""
+        return False
 
     def in_transaction(self, entry: Entry) -> bool | None:
         """Tell whether the connection is in a transaction, None where the driver cannot tell."""
-
-    def details(self, entry: Entry, use: Use) -> Details:
-        """Return what is to be known of a use, for a record of it."""
-
-
-class NoProbe:
-    """Know of no use more than the events told."""
-
-    def ended_silently(self, entry: Entry, use: Use) -> bool:
-        """Return False."""
-        return False
-
-    def busy(self, entry: Entry, use: Use) -> bool:
-        """Return False."""
-        return False
-
-    def in_transaction(self, entry: Entry) -> bool | None:
-        """Return None."""
         return None
 
     def details(self, entry: Entry, use: Use) -> Details:
-        """Return details in which nothing is known."""
+        """Return what is to be known of a use, for a record of it."""
         return Details()

@@ -6,11 +6,11 @@ from typing import Any
 
 from pool_exporter.capture import drivers, stacks
 from pool_exporter.capture.context import mark_of
-from pool_exporter.probing import Details
+from pool_exporter.probing import Details, Probe
 from pool_exporter.uses import Entry, Use
 
 
-class RecordProbe:
+class RecordProbe(Probe):
     """Answer the ledger's questions by looking at SQLAlchemy's connection record."""
 
     def ended_silently(self, entry: Entry, use: Use) -> bool:

@@ -14,7 +14,7 @@ from pool_exporter.capture.activity import RecordProbe
 from pool_exporter.capture.tap import Tap
 from pool_exporter.holding import held_connection
 from pool_exporter.instrumentation import Instrumentation
-from pool_exporter.probing import NoProbe, Probe
+from pool_exporter.probing import Probe
 from pool_exporter.records import HeldConnection
 from pool_exporter.uses import Use
 
@@ -87,7 +87,7 @@ class Note:
 
     def collected_leak(self, now: float) -> Leak:
         """Return the leak that a use is which the collector ended; `now` is when, by its ledger's clock."""
-        return self._leak("collected", now, NoProbe())
+        return self._leak("collected", now, Probe())
 
     def _leak(self, kind: str, now: float, probe: Probe) -> Leak:
         instrumentation = self.tap.owner

@@ -12,14 +12,14 @@ import pytest
 from sqlalchemy.util import greenlet_spawn
 
 from pool_exporter.arguments import MAX_NAME_LENGTH
-from pool_exporter.owners import CURRENT, current_owner, owner
+from pool_exporter.owners import CURRENT, Work, current_owner, owner
 
 
 class Job(str, enum.Enum):
     BILLING = "nightly-billing"
 
 
-class Routed:
+class Routed(Work):
     """Work that knows its name once it has been routed."""
 
     def __init__(self) -> None:
