@@ -17,6 +17,8 @@ PREFIX = "sqlalchemy_pool_"
 
 Kind = Literal["gauge", "counter", "histogram", "info"]
 Detail = Literal["full", "basic"]
+Merging = Literal["livesum", "livemax"]
+"""How a gauge of several worker processes becomes one, in prometheus_client's words."""
 
 CLOSE_REASONS = (
     "overflow",
@@ -67,6 +69,7 @@ class Metric(NamedTuple):
     of the value is: "seconds" or a counted noun. `labels` come after `pool`; for a single
     bounded label `values` lists all its values, which are exported from the start. `open_label`
     marks a label whose values appear as they happen. `buckets` are upper bounds in seconds, the last one (+Inf) implied.
+    `merging` says how a gauge of several worker processes becomes one.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Metric(NamedTuple):
     basic: bool = False
     in_prometheus: bool = True
     attribute: str | None = None
+    merging: Merging = "livesum"
 
     @property
     def field(self) -> str:
@@ -154,6 +158,13 @@ CATALOGUE: tuple[Metric, ...] = (
         basic=True,
     ),
     Metric(
+        "processes",
+        "gauge",
+        "processes",
+        "Processes that this series speaks for: 1, or the live workers whose pools are added up in prometheus_client's multi-process mode.",
+        basic=True,
+    ),
+    Metric(
         "size",
         "gauge",
         "connections",
@@ -192,6 +203,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "seconds",
         "How long the longest-waiting acquire has been waiting, 0 if none waits; near the pool timeout, callers are about to fail.",
         basic=True,
+        merging="livemax",
     ),
     Metric(
         "oldest_use_seconds",
@@ -199,12 +211,14 @@ CATALOGUE: tuple[Metric, ...] = (
         "seconds",
         "Age of the oldest use that the policy does not exempt, 0 if none; one that grows with the clock is a connection that does not come back.",
         basic=True,
+        merging="livemax",
     ),
     Metric(
         "oldest_quiet_seconds",
         "gauge",
         "seconds",
         "Longest time that a use has gone without activity, exempt ones left out, 0 if none; a rise means that a connection is held and nothing is done with it.",
+        merging="livemax",
     ),
     Metric(
         "aged_uses",
@@ -248,6 +262,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "seconds",
         "The configured pool_timeout: how long an acquire waits in the queue before it fails; absent if the pool has no queue.",
         convention="sqlalchemy.pool.config.timeout",
+        merging="livemax",
     ),
     Metric(
         "recycle_seconds",
@@ -255,6 +270,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "seconds",
         "The configured pool_recycle: the age at which a connection is replaced when next acquired; absent if off.",
         convention="sqlalchemy.pool.config.recycle",
+        merging="livemax",
     ),
     Metric(
         "start_time_seconds",
@@ -262,6 +278,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "seconds",
         "Unix time at which the engine was instrumented; a change is a restart, after which counters begin at 0.",
         convention="sqlalchemy.pool.start_time",
+        merging="livemax",
     ),
     Metric(
         "info",
@@ -279,6 +296,7 @@ CATALOGUE: tuple[Metric, ...] = (
             "mode",
         ),
         basic=True,
+        merging="livemax",
     ),
     Metric(
         "acquires_total",

@@ -44,6 +44,7 @@ class Deferring:
         self._lock = threading.Lock()  # guards the state of the subclass
         self._notes: deque[Operation | Use] = deque()  # what was left, in its order
         self._note = self._notes.append  # atomic
+        self._operations = 0  # how many were run, uses that were noted aside
 
     def _unlock_after_fork(self) -> None:
         """Forget a lock, and what was left to its holder, of threads that did not survive."""
@@ -81,6 +82,7 @@ class Deferring:
             try:
                 if self._notes:
                     self._drain()
+                self._operations += 1
                 operation(*arguments)
             except Exception as error:
                 self.faults.report(f"ledger.{operation.__name__}", error)
@@ -111,6 +113,7 @@ class Deferring:
                 if type(note) is Use:
                     self._count_uses(note)
                 else:
+                    self._operations += 1
                     note.function(*note.arguments)  # type: ignore[union-attr]  # what is no use
             except Exception as error:
                 what = "use" if isinstance(note, Use) else note.function.__name__

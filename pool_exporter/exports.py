@@ -102,9 +102,13 @@ class Exports:
             )
         return export
 
+    def served(self) -> list[Export]:
+        """Return the export of every registry."""
+        return list(self._by_registry.values())
+
     def all(self) -> list[Export]:
         """Return every export that there is."""
-        found = list(self._by_registry.values())
+        found = self.served()
         return found if self._unserved is None else [*found, self._unserved]
 
 

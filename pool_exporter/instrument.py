@@ -29,6 +29,7 @@ from pool_exporter.instrumentation import Instrumentation, NullInstrumentation
 from pool_exporter.leaks import LeakPolicy, checked_policy
 from pool_exporter.ledger import Ledger
 from pool_exporter.records import PoolSnapshot
+from pool_exporter.sharing import Sharing
 from pool_exporter.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -71,14 +72,16 @@ class _Process:
         self.exports = Exports()
         self.lock = threading.RLock()  # held while an engine is instrumented, or no longer
         self.watcher = Watcher(self.check)
+        self.sharing = Sharing(self.exports, self.warn_once)
         self.sampling = False  # whether somebody looks at the pools' history
-        self._sampled_at = float("-inf")
+        self._sampled_at = self._look_at = float("-inf")
         self._said: set[str] = set()
+        self._soon = False  # whether there is something to look at before its time
         if hasattr(os, "register_at_fork"):
             # A process that has a second thread when it forks is warned of it, and rightly.
             os.register_at_fork(
-                before=self.watcher.stop,
-                after_in_parent=self.watch,
+                before=self.before_fork,
+                after_in_parent=self.after_fork_in_parent,
                 after_in_child=self.after_fork,
             )
 
@@ -95,17 +98,38 @@ class _Process:
     def watch(self) -> None:
         """See to it that the pools are checked, if there are any."""
         if self.pools():
-            self.watcher.start()
+            self.look_soon()
+
+    def look_soon(self) -> None:
+        """Look at all pools as soon as may be, and then when it is time."""
+        self._soon = True
+        self.watcher.start()
+
+    def soon(self) -> None:
+        """Do the same where the thread is there already; waits for nothing."""
+        self._soon = True
+        self.watcher.wake()
 
     def check(self) -> float | None:
-        """Check every pool; return the seconds until the next time, None where there is none."""
-        pauses = []
-        pools = self.pools()
+        """Do what is due now; return the seconds until the next time, None where there is none."""
         now = time.monotonic()
+        if self._soon or now >= self._look_at:
+            self._soon = False
+            pause = self._look(now)
+            self._look_at = float("-inf") if pause is None else now + pause
+        pauses = [] if self._look_at == float("-inf") else [self._look_at - now]
+        shared = self.sharing.publish(gently=True)
+        if shared is not None:
+            pauses.append(shared)
+        return max(0.0, min(pauses)) if pauses else None
+
+    def _look(self, now: float) -> float | None:
+        """Check every pool; return the seconds until the next look, None where there is no pool."""
+        pauses = []
         sample = self.sampling and now - self._sampled_at >= SAMPLE_SECONDS
         if sample:
             self._sampled_at = now
-        for pool in pools:
+        for pool in self.pools():
             try:
                 pauses.append(pool._check())
                 if sample:
@@ -122,10 +146,21 @@ class _Process:
             self._said.add(text)
             logger.warning("%s", text)
 
+    def before_fork(self) -> None:
+        """Let nothing of ours be in the middle of something when the process forks."""
+        self.watcher.stop()
+        self.sharing.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self.sharing.after_fork_in_parent()
+        self.watch()
+
     def after_fork(self) -> None:
         """Let every pool start again in a forked child, from the connections it inherited."""
         self.lock = threading.RLock()
         self.watcher.after_fork()
+        self.sharing.after_fork_in_child()
         for export in self.exports.all():
             export.names.after_fork()
             for _, pool in export.names.items():
@@ -192,12 +227,7 @@ def _new(engine: Engine, options: _Options) -> Instrumentation:
         ExportOptions(options.detail, options.buckets),
         options.buckets or resolve_buckets(None),
     )
-    if options.registry is not None and os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        _PROCESS.warn_once(
-            "PROMETHEUS_MULTIPROC_DIR is set: pool metrics cover the process that serves the scrape only, and "
-            "only an endpoint on the registry itself has them, such as metrics_app() or start_server(); "
-            "one made of a MultiProcessCollector has none"
-        )
+    _PROCESS.sharing.begin()
     objections = seam_objections(engine.pool)
     if objections is not None:
         _PROCESS.warn_once(
@@ -217,7 +247,7 @@ def _new(engine: Engine, options: _Options) -> Instrumentation:
     )
     pool = _Instrumented(options.name or default_name(engine), ledger, attachment, options)
     pool._name = export.names.claim(pool._name, pool)
-    _PROCESS.watcher.start()
+    _PROCESS.look_soon()
     return pool
 
 
@@ -230,7 +260,7 @@ class _Instrumented(Instrumentation):
         self.attachment = attachment
 
     def _wake(self) -> None:
-        _PROCESS.watcher.wake()
+        _PROCESS.soon()
 
     def uninstrument(self) -> None:
         with _PROCESS.lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from types import TracebackType
@@ -28,6 +29,8 @@ LOG_SECONDS = 10.0
 MOST_SAMPLES = 120
 """Points of a pool's history."""
 
+_next_token = itertools.count().__next__
+
 
 class Instrumentation:
     """One instrumented pool, across its generations.
@@ -38,6 +41,7 @@ class Instrumentation:
     """
 
     def __init__(self, name: str, ledger: Ledger, attachment: Attachment | None) -> None:
+        self._token = _next_token()  # tells pools apart that have the same name one after the other
         self._name = name
         self._ledger = ledger
         self._attachment = attachment

@@ -30,6 +30,23 @@ class Ledger(Counting):
         finally:
             self._lock.release()
 
+    def mark(self) -> tuple[int, ...] | None:
+        """Return what is equal to the last mark only if nothing has happened since; None while something goes on.
+
+        Waits for nobody. A change of the pool's configuration is nothing that happens here.
+        """
+        counts = self.counts
+        over = counts.checkins + counts.detaches + counts.leaks_collected
+        if self._notes or self._pending or self._waits or counts.checkouts != over:
+            return None
+        return (self._operations, counts.checkouts, counts.checkins, self.faults.count)
+
+    def untouched(self) -> bool:
+        """Tell whether nothing has ever been acquired or connected."""
+        counts = self.counts
+        begun = counts.checkouts + counts.timeouts + counts.cancelled_acquires + counts.failed_acquires
+        return not (begun or counts.connects or self._pending or self._notes)
+
     def reset_after_fork(self, alive: Callable[[Entry], bool]) -> None:
         """Start again in a forked child from the connections it inherited.
 

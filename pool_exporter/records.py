@@ -128,6 +128,11 @@ class PoolSnapshot:
         return {"used": self.used, "idle": self.idle}
 
     @property
+    def processes(self) -> int:
+        """Return 1: a snapshot is of the pool in one process."""
+        return 1
+
+    @property
     def idle_min(self) -> int:
         """Return 0: SQLAlchemy keeps no minimum of idle connections."""
         return 0

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -732,38 +729,6 @@ def test_the_kill_switch_opens_no_port(monkeypatch: pytest.MonkeyPatch, registry
         assert server.address == ("127.0.0.1", 0)
         assert server.url == ""
     server.close()
-
-
-# --- several processes -------------------------------------------------------------------
-
-
-def test_multiprocess_mode_is_said_once(tmp_path: Path) -> None:
-    """Where prometheus_client collects several processes, one log line says that pools are not merged."""
-    program = (
-        "import logging; logging.basicConfig(format='%(name)s %(levelname)s %(message)s')\n"
-        "from prometheus_client import CollectorRegistry, generate_latest\n"
-        "from sqlalchemy import create_engine\n"
-        "from pool_exporter import instrument\n"
-        "engines = [create_engine('sqlite://') for _ in range(3)]\n"
-        "registries = [CollectorRegistry() for _ in engines]\n"
-        "for engine, registry in zip(engines, registries):\n"
-        "    instrument(engine, registry=registry)\n"
-        "    engine.connect().close()\n"
-        "    print(b'sqlalchemy_pool_checkouts_total{pool=\":memory:\"} 1.0' in generate_latest(registry))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
-    )
-    assert done.stdout.split() == ["True"] * 3
-    assert done.stderr.splitlines() == [
-        "pool_exporter WARNING PROMETHEUS_MULTIPROC_DIR is set: pool metrics cover the process that serves "
-        "the scrape only, and only an endpoint on the registry itself has them, such as metrics_app() or "
-        "start_server(); one made of a MultiProcessCollector has none"
-    ]
 
 
 # --- what is no QueuePool ----------------------------------------------------------------

@@ -60,7 +60,7 @@ def _single(metric: Metric) -> Make:
 
     def make(snapshot: PoolSnapshot) -> list[Sample]:
         value = value_of(snapshot)
-        return [] if value is None else [Sample(name, {"pool": _text(snapshot.name)}, value)]
+        return [] if value is None else [Sample(name, {"pool": as_text(snapshot.name)}, value)]
 
     return make
 
@@ -74,9 +74,9 @@ def _labelled(metric: Metric) -> Make:
         counts = value_of(snapshot)
         if counts is None:
             return []
-        pool = _text(snapshot.name)
+        pool = as_text(snapshot.name)
         return [
-            Sample(name, {"pool": pool, label: _text(value)}, counts[value])
+            Sample(name, {"pool": pool, label: as_text(value)}, counts[value])
             for value in values or counts
             if value in counts
         ]
@@ -92,10 +92,10 @@ def _histogram(metric: Metric) -> Make:
         histogram: HistogramSnapshot | None = value_of(snapshot)
         if histogram is None:
             return []
-        pool = _text(snapshot.name)
+        pool = as_text(snapshot.name)
         samples = []
         cumulative = 0
-        for le, within in zip(_le(histogram.bounds), histogram.counts, strict=True):
+        for le, within in zip(bucket_labels(histogram.bounds), histogram.counts, strict=True):
             cumulative += within
             samples.append(Sample(bucket, {"pool": pool, "le": le}, cumulative))
         samples.append(Sample(count, {"pool": pool}, cumulative))
@@ -107,10 +107,10 @@ def _histogram(metric: Metric) -> Make:
 
 def _info(metric: Metric) -> Make:
     def make(snapshot: PoolSnapshot) -> list[Sample]:
-        labels = {"pool": _text(snapshot.name)}
+        labels = {"pool": as_text(snapshot.name)}
         for label in metric.labels:
             if label in snapshot.info:
-                labels[label] = _text(snapshot.info[label])
+                labels[label] = as_text(snapshot.info[label])
         return [Sample(metric.prometheus_name, labels, 1)]
 
     return make
@@ -120,10 +120,10 @@ _le_of: Callable[[float], str] = floatToGoString  # untyped upstream
 
 
 @lru_cache(maxsize=64)  # buckets are given per registry, so there are only a few
-def _le(bounds: tuple[float, ...]) -> tuple[str, ...]:
+def bucket_labels(bounds: tuple[float, ...]) -> tuple[str, ...]:
     return (*(_le_of(bound) for bound in bounds), "+Inf")
 
 
-def _text(value: str) -> str:
+def as_text(value: str) -> str:
     """Return a label value that UTF-8 can carry: a lone surrogate would fail the whole scrape."""
     return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")

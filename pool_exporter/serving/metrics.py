@@ -11,10 +11,10 @@ from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
 from prometheus_client.exposition import choose_encoder, gzip_accepted
-from prometheus_client.registry import REGISTRY, CollectorRegistry
+from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
-from pool_exporter.arguments import served_registry
-from pool_exporter.serving.rendering import Encoder, render
+from pool_exporter.serving.registries import registry_to_serve
+from pool_exporter.serving.rendering import Encoder, Families, render
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -43,15 +43,18 @@ def metrics_app(
     `disable_compression`) and `name[]` filters are those of prometheus_client's `make_asgi_app`.
     The text is rendered in slices of about a quarter of a millisecond, between which the event loop runs,
     and by one scrape at a time. Needs asyncio.
+
+    In prometheus_client's multi-process mode (`PROMETHEUS_MULTIPROC_DIR`) the default registry stands
+    for the metrics of all processes that share the directory, the application's own included.
     """
-    return _MetricsApp(served_registry(registry), disable_compression=disable_compression)
+    return _MetricsApp(registry, disable_compression=disable_compression)
 
 
 class _MetricsApp:
     """Answer ASGI scopes; an object and not a function, so that routers pass the scope as it is."""
 
     def __init__(self, registry: CollectorRegistry, *, disable_compression: bool) -> None:
-        self._registry = registry
+        self._registry, self._merging = registry_to_serve(registry)
         self._compress = not disable_compression
         # Per event loop, since an application may be run by one after the other. Guards nothing:
         # scrapes take turns, so that a hundred at once delay the loop no more than one does.
@@ -98,17 +101,20 @@ class _MetricsApp:
     async def _rendered(
         self, encoder: Encoder, names: list[str] | None, content_type: str, compress: bool
     ) -> list[bytes]:
-        slices = render(
-            self._registry if names is None else self._registry.restricted_registry(names),
-            encoder,
-            openmetrics=content_type.startswith("application/openmetrics-text"),
-            restricted=names is not None,
-        )
-        if compress:
-            slices = _gzipped(slices)
+        collector: Collector = self._registry if names is None else self._registry.restricted_registry(names)
         chunks: list[bytes] = []
         chunk = bytearray()
         async with self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            if self._merging:  # which reads files, and takes its time
+                collector = Families(*await asyncio.to_thread(lambda: list(collector.collect())))
+            slices = render(
+                collector,
+                encoder,
+                openmetrics=content_type.startswith("application/openmetrics-text"),
+                restricted=names is not None,
+            )
+            if compress:
+                slices = _gzipped(slices)
             for text in slices:
                 chunk += text
                 if len(chunk) >= _CHUNK_BYTES:

@@ -43,7 +43,7 @@ def render(
     """
     if slice_cost is None:
         slice_cost = OPENMETRICS_SLICE_COST if openmetrics else SLICE_COST
-    trailer = encoder(_Families())
+    trailer = encoder(Families())
     unescaping = _unescaping(encoder)
     batch: list[Family] = []
     cost = 0
@@ -51,7 +51,7 @@ def render(
     plain = True
 
     def flush() -> bytes:
-        text = (unescaping if plain else encoder)(_Families(*batch))
+        text = (unescaping if plain else encoder)(Families(*batch))
         return text[cut : len(text) - len(trailer)]
 
     families = iter(collector.collect())
@@ -66,7 +66,7 @@ def render(
                 cost += piece.cost + _FAMILY_COST
                 if piece.family.samples:
                     if begun:
-                        cut = len(encoder(_Families(_like(part, [])))) - len(trailer)
+                        cut = len(encoder(Families(_like(part, [])))) - len(trailer)
                     batch.append(piece.family)
                     begun = True
             if not begun and not (restricted and part is family):
@@ -88,7 +88,7 @@ def _unescaping(encoder: Encoder) -> Encoder:
     return partial(function, **{**keywords, "escaping": ALLOWUTF8})
 
 
-class _Families(Collector):
+class Families(Collector):
     """Hand families to an encoder, which asks for a registry."""
 
     def __init__(self, *families: Family) -> None:

@@ -17,7 +17,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.registry import REGISTRY, CollectorRegistry
 
-from pool_exporter.arguments import disabled, served_registry
+from pool_exporter.arguments import disabled
+from pool_exporter.serving.registries import registry_to_serve
 from pool_exporter.serving.tls import FilePath, server_context
 
 logger = logging.getLogger(__name__)
@@ -54,10 +55,10 @@ def start_server(
     host = _checked_address(port, addr)
     if disabled():
         return _NullServer(host)
-    served_registry(registry)
+    served, _ = registry_to_serve(registry)
     context = server_context(certfile, keyfile, client_cafile, client_capath, client_auth_required)
     try:
-        server = _Server(host, port, registry, context)
+        server = _Server(host, port, served, context)
     except OSError as error:
         raise OSError(error.errno, _why_not_listening(error, host, port)) from error
     return MetricsServer(server)

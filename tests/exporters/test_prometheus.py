@@ -82,6 +82,7 @@ def expected_series() -> Series:
         "connections_max": 15,
         "size": 5,
         "overflow": 2,
+        "processes": 1,
         "oldest_pending_seconds": 1.25,
         "oldest_use_seconds": 400.5,
         "oldest_quiet_seconds": 399.5,

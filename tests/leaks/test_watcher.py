@@ -174,12 +174,12 @@ PROGRAM = """
     pid = os.fork()  # which warns, here raises, in a process that has several threads
     assert threads() == ["pool_exporter"], threads()
     if pid == 0:
-        _PROCESS.watcher.wake()
+        _PROCESS.soon()
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     del engine
     gc.collect()
-    _PROCESS.watcher.wake()
+    _PROCESS.soon()
     thread = _PROCESS.watcher._thread
     if thread is not None:
         thread.join(10)

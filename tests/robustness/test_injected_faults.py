@@ -89,6 +89,7 @@ async def run(
         generate_latest(registry)
         with owner("application"), opentelemetry.trace.use_span(SPAN):
             steps = await application.run()
+        process.soon()
         process.check()
         for instrumentation in instrumentations:
             instrumentation.held()
@@ -96,6 +97,7 @@ async def run(
         await late.engine.dispose()
         steps += use_pools(others)
         generate_latest(registry)
+        process.soon()
         process.check()
     await application.engine.dispose()
     gc.collect()
@@ -135,6 +137,8 @@ AT_OTHER_TIMES = {
     *("attach:Attachment.detach", "attach:Attachment._take_off", "naming:Names.release"),
     *("attach:still_connected", "ledger:Ledger.reset_after_fork", "naming:Names.after_fork"),
     "uses:Entry.uses_noted",
+    # With other workers to share with.
+    *("ledger:Ledger.mark", "ledger:Ledger.untouched"),
     "deferring:Deferring._unlock_after_fork",
     # Between threads, or in the middle of an operation.
     *("deferring:Deferring._defer", "deferring:Deferring._interrupted", "deferring:Deferring._settle"),

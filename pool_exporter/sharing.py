@@ -1,0 +1,148 @@
+"""Share this process's pools with the other workers, in prometheus_client's multi-process mode."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from pool_exporter.exporters import presence
+from pool_exporter.exporters.multiprocess import (
+    DIRECTORY_VARIABLE,
+    FULL_SECONDS,
+    PUBLISH_SECONDS,
+    Publisher,
+    Subject,
+    directory,
+)
+from pool_exporter.exports import Exports
+from pool_exporter.faults import Faults
+from pool_exporter.instrumentation import Instrumentation
+from pool_exporter.ledger import Ledger
+from pool_exporter.records import PoolSnapshot, PoolState
+
+logger = logging.getLogger("pool_exporter")
+
+
+class _Known(NamedTuple):
+    """A pool that was published: its ledger is kept for one publication more than the pool."""
+
+    pool: weakref.ref[Instrumentation]
+    ledger: Ledger
+    name: str
+
+
+class Sharing:
+    """Publish every pool of this process that is exported; does nothing outside of multi-process mode."""
+
+    def __init__(self, exports: Exports, warn_once: Callable[..., None]) -> None:
+        self._exports = exports
+        self._warn_once = warn_once
+        self._publisher: Publisher | None = None
+        self._known: dict[int, _Known] = {}  # by token
+        self._faults = Faults()
+        self._noted_at = float("-inf")
+        self._has_forked = False
+        self._ending = False
+
+    def begin(self) -> None:
+        """See whether there is anybody to share with; say what is wrong with the directory, if anything is."""
+        if self._publisher is not None:
+            return
+        path = directory()
+        if path is not None:
+            self._check(path)
+            self._publisher = Publisher(self._subjects, self._failed)
+            atexit.register(self._end)
+        elif os.environ.get(DIRECTORY_VARIABLE):
+            self._warn_once(
+                "%s was set after prometheus_client was imported, which therefore does not heed it: pool metrics "
+                "cover this process only; set the variable before the process starts",
+                DIRECTORY_VARIABLE,
+            )
+
+    def _check(self, path: str) -> None:
+        if not os.path.isdir(path):
+            problem = "is not a directory; create it, empty, before the server starts"
+        elif not os.access(path, os.W_OK | os.X_OK):
+            problem = "cannot be written to; give this process's user the right to"
+        else:
+            return
+        logger.error(
+            "%s=%r %s: until then the pools are not in the metrics", DIRECTORY_VARIABLE, path, problem
+        )
+
+    def publish(self, *, gently: bool = False) -> float | None:
+        """Publish; return the seconds until the next time, None where there is nothing to publish."""
+        if self._publisher is None:
+            return None
+        self._publisher.publish(gently=gently)
+        self._leave_note()
+        return PUBLISH_SECONDS if self._known else None
+
+    def _leave_note(self) -> None:
+        path, now = directory(), time.monotonic()
+        if path is None or now - self._noted_at < FULL_SECONDS:
+            return
+        self._noted_at = now
+        try:
+            warnings = presence.leave_note(path)
+        except OSError as error:
+            self._failed(error)
+            return
+        for warning in warnings:
+            self._warn_once("%s=%s", DIRECTORY_VARIABLE, warning)
+
+    def _failed(self, error: BaseException) -> None:
+        self._faults.report("exporters.multiprocess", error)
+
+    def _subjects(self) -> Iterator[Subject]:
+        seen = set()
+        for export in self._exports.served():
+            for pool in export.pools():
+                token, ledger = pool._token, pool._ledger
+                seen.add(token)
+                self._known[token] = _Known(weakref.ref(pool), ledger, pool.name)
+                # What forks before it has used a pool is a server's parent, and its workers use theirs.
+                over = self._ending or (self._has_forked and ledger.untouched())
+                yield Subject(token, ledger.mark(), over, pool.snapshot)
+                del pool  # so that what the application drops goes, also while the others are published
+        for token in self._known.keys() - seen:
+            known = self._known.pop(token)
+            yield Subject(token, None, True, _last_snapshot(known))
+
+    def _end(self) -> None:
+        """Publish a last time, before the process ends: what it has counted stays, what it holds is nothing."""
+        self._ending = True
+        self.publish()
+
+    def before_fork(self) -> None:
+        """Let nothing be in the middle of being written when the process forks."""
+        if self._publisher is not None:
+            self._publisher.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._has_forked = True
+        if self._publisher is not None:
+            self._publisher.after_fork_in_parent()
+
+    def after_fork_in_child(self) -> None:
+        """Begin with nothing."""
+        self._known.clear()
+        self._faults.after_fork()
+        self._noted_at = float("-inf")
+        self._has_forked = False
+        if self._publisher is not None:
+            self._publisher.after_fork_in_child()
+
+
+def _last_snapshot(known: _Known) -> Callable[[], PoolSnapshot]:
+    pool = known.pool()
+    if pool is not None:
+        return pool.snapshot  # of one that is no longer instrumented, what was known at its end
+    return lambda: known.ledger.snapshot(PoolState.unknown(known.name))

@@ -1,0 +1,49 @@
+"""Put this process into prometheus_client's multi-process mode, as one worker or as several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+class Workers:
+    """The files of several workers, all written by this process; `become` says as which."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pid = 1001
+
+    def become(self, pid: int) -> None:
+        """Write as another process from now on."""
+        self.pid = pid
+
+    def merged(self, *prefixes: str) -> Samples:
+        """Return what prometheus_client's own collector makes of the files, by sample."""
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in MultiProcessCollector(None, str(self.path)).collect()
+            for sample in family.samples
+            if not prefixes or sample.name.startswith(prefixes)
+        }
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """Return one merged value, None where there is none; the pool is "orders" unless said otherwise."""
+        key = ("sqlalchemy_pool_" + name, tuple(sorted({"pool": "orders", **labels}.items())))
+        return self.merged().get(key)
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    """Return the files of workers; prometheus_client decides at its import, which is over here."""
+    found = Workers(tmp_path)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    made: Callable[..., object] = values.MultiProcessValue(lambda: found.pid)
+    monkeypatch.setattr(values, "ValueClass", made)
+    yield found
+    made.close_all_files()  # type: ignore[attr-defined]  # of prometheus_client's class

@@ -1,0 +1,222 @@
+"""What a whole process publishes: from its first pool on, over forks, and until it ends or is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client.multiprocess import MultiProcessCollector
+from sqlalchemy import create_engine
+from sqlalchemy.pool import QueuePool
+
+from pool_exporter import instrument
+from pool_exporter.exporters.multiprocess import PUBLISH_SECONDS
+from pool_exporter.instrument import _PROCESS
+from pool_exporter.sharing import Sharing
+from tests.postgres import until
+
+from .conftest import Workers
+
+HEAD = """
+import os, sys, time, logging, signal
+logging.basicConfig(format="%(levelname)s %(message)s")
+from sqlalchemy import create_engine
+from sqlalchemy.pool import QueuePool
+from pool_exporter import instrument
+engine = create_engine("sqlite://", poolclass=QueuePool, pool_size=2, max_overflow=1)
+pool = instrument(engine, name="orders")
+"""
+
+
+def run(program: str, path: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a program with a directory to share."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", HEAD + program],
+        capture_output=True,
+        text=True,
+        check=check,
+        timeout=60,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(path)},
+    )
+
+
+def value(path: Path, name: str, **labels: str) -> float | None:
+    """Return a merged value."""
+    wanted = {"pool": "orders", **labels}
+    for family in MultiProcessCollector(None, str(path)).collect():
+        for sample in family.samples:
+            if sample.name == "sqlalchemy_pool_" + name and sample.labels == wanted:
+                return float(sample.value)
+    return None
+
+
+def test_a_process_that_ends_leaves_its_counters_complete(tmp_path: Path) -> None:
+    """The last use before the end is counted, and nothing is held any more."""
+    done = run("held = engine.connect()\nfor _ in range(9): engine.connect().close()\n", tmp_path)
+    assert done.stderr == ""
+    assert value(tmp_path, "checkouts_total") == 10
+    assert value(tmp_path, "connections", state="used") == 0
+    assert value(tmp_path, "processes") == 0
+
+
+def test_an_engine_that_was_dropped_is_counted_to_its_end(tmp_path: Path) -> None:
+    """Uses after the last publication count, also where engine and pool are gone before the next."""
+    run(
+        "from pool_exporter.instrument import _PROCESS\n"
+        "_PROCESS.watcher.stop()\n"
+        "_PROCESS.sharing.publish()\n"
+        "for _ in range(7): engine.connect().close()\n"
+        "engine.dispose(); del engine, pool\n"
+        "import gc; gc.collect()\n"
+        "_PROCESS.sharing.publish()\n",
+        tmp_path,
+    )
+    assert value(tmp_path, "checkouts_total") == 7
+    assert value(tmp_path, "connections_max") == 0
+
+
+def test_the_next_publication_is_half_a_second_away(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is the most that a killed process loses, and half of what is promised; longer looks do not delay it."""
+    monkeypatch.setattr(_PROCESS, "sharing", Sharing(_PROCESS.exports, _PROCESS.warn_once))
+    engine = create_engine("sqlite://", poolclass=QueuePool)
+    with instrument(engine, name="orders", leaks=None):
+        _PROCESS.watcher.stop()
+        engine.connect().close()
+        assert _PROCESS.check() == PUBLISH_SECONDS == 0.5
+        assert workers.value("checkouts_total") == 1
+        engine.connect().close()
+        assert _PROCESS.check() == PUBLISH_SECONDS
+        assert workers.value("checkouts_total") == 2
+
+
+def test_a_killed_process_leaves_what_it_published(tmp_path: Path) -> None:
+    """What the background thread published before SIGKILL is in the files."""
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            HEAD
+            + "for _ in range(25): engine.connect().close()\nheld = engine.connect()\nprint(flush=True)\n"
+            "time.sleep(60)\n",
+        ],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        until(lambda: value(tmp_path, "checkouts_total") == 26, "the uses are published")
+        process.kill()
+    assert value(tmp_path, "checkouts_total") == 26
+    assert value(tmp_path, "connections", state="used") == 1  # until somebody looks whether it is alive
+
+
+def test_a_forked_child_has_files_of_its_own(tmp_path: Path) -> None:
+    """Parent and child both go on; what the parent had counted is counted once."""
+    done = run(
+        "for _ in range(5): engine.connect().close()\n"
+        "child = os.fork()\n"
+        "if child == 0: engine.dispose(close=False)\n"
+        "for _ in range(3): engine.connect().close()\n"
+        "if child: os.waitpid(child, 0)\n",
+        tmp_path,
+    )
+    assert done.stderr == ""
+    assert value(tmp_path, "checkouts_total") == 5 + 3 + 3
+    assert len(list(tmp_path.glob("counter_*.db"))) == 2
+
+
+def test_a_preloading_parent_is_no_worker(tmp_path: Path) -> None:
+    """Who forks before it has used a pool adds nothing to what the workers may open."""
+    done = run(
+        "from pool_exporter.instrument import _PROCESS\n"
+        "children = []\n"
+        "for _ in range(2):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        engine.connect().close()\n"
+        "        _PROCESS.sharing.publish()\n"
+        "        signal.pause()\n"
+        "    children.append(child)\n"
+        "time.sleep(1.5)\n"
+        "_PROCESS.sharing.publish()\n"
+        "from pool_exporter.exporters.merging import workers_registry\n"
+        "from pool_exporter.exporters.multiprocess import directory\n"
+        "registry = workers_registry(directory())\n"
+        "print(registry.get_sample_value('sqlalchemy_pool_processes', {'pool': 'orders'}))\n"
+        "print(registry.get_sample_value('sqlalchemy_pool_connections_max', {'pool': 'orders'}))\n"
+        "for child in children: os.kill(child, 9); os.waitpid(child, 0)\n",
+        tmp_path,
+    )
+    assert done.stdout.split() == ["2.0", "6.0"]
+
+
+def test_forks_under_load_leave_no_lock_behind(tmp_path: Path) -> None:
+    """A process that forks again and again while it publishes goes on, and so do its children."""
+    done = run(
+        "import threading\n"
+        "from pool_exporter.instrument import _PROCESS\n"
+        "stop = threading.Event()\n"
+        "def work():\n"
+        "    while not stop.is_set():\n"
+        "        engine.connect().close(); _PROCESS.sharing.publish()\n"
+        "thread = threading.Thread(target=work); thread.start()\n"
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "codes = []\n"
+        "for _ in range(20):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        signal.alarm(20)\n"
+        "        engine.dispose(close=False); engine.connect().close(); _PROCESS.sharing.publish(); os._exit(0)\n"
+        "    codes.append(os.waitpid(child, 0)[1])\n"
+        "stop.set(); thread.join()\n"
+        "print(set(codes), pool.snapshot().acquires)\n",
+        tmp_path,
+    )
+    codes, acquires = done.stdout.rsplit(maxsplit=1)
+    assert codes == "{0}"
+    # Not checkouts: a child has adopted what another thread had out when the process forked.
+    assert value(tmp_path, "acquires_total") == int(acquires) + 20
+
+
+def test_a_directory_that_is_set_too_late_is_said(tmp_path: Path) -> None:
+    """prometheus_client decides when it is imported."""
+    program = (
+        "import logging, os; logging.basicConfig(format='%(levelname)s %(message)s')\n"
+        "import prometheus_client\n"
+        f"os.environ['PROMETHEUS_MULTIPROC_DIR'] = {str(tmp_path)!r}\n"
+        "from sqlalchemy import create_engine\n"
+        "from pool_exporter import instrument\n"
+        "instrument(create_engine('sqlite://')); instrument(create_engine('sqlite://'), name='other')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("WARNING PROMETHEUS_MULTIPROC_DIR was set after prometheus_client was imported")
+    assert "set the variable before the process starts" in line
+
+
+def test_a_missing_directory_is_said_and_harms_nobody(tmp_path: Path) -> None:
+    """The application runs; once the directory is there, it is used."""
+    path = tmp_path / "missing"
+    done = run(
+        "engine.connect().close(); from pool_exporter.instrument import _PROCESS; _PROCESS.sharing.publish()\n"
+        f"os.mkdir({str(path)!r})\n",
+        path,
+    )
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("ERROR PROMETHEUS_MULTIPROC_DIR=")
+    assert "is not a directory; create it, empty, before the server starts" in first
+    assert value(path, "checkouts_total") == 1
+
+
+def test_a_directory_that_is_a_file_is_said_and_harms_nobody(tmp_path: Path) -> None:
+    """The application runs to its end."""
+    path = tmp_path / "file"
+    path.write_text("")
+    done = run("engine.connect().close(); print(pool.snapshot().checkouts)\n", path)
+    assert done.stdout.split() == ["1"]
+    assert "is not a directory" in done.stderr
