@@ -14,6 +14,7 @@ from pool_exporter.faults import Faults
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.naming import Names
 from pool_exporter.records import PoolSnapshot
+from pool_exporter.workers import process_label
 
 Bounds = Mapping[str, tuple[float, ...]]
 
@@ -33,7 +34,7 @@ class Export:
         self.bounds = bounds
         self.names: Names[Instrumentation] = Names(lambda pool: pool._over())
         self.faults = Faults()
-        self.collector = PoolCollector(self.snapshots, detail=detail)
+        self.collector = PoolCollector(self.snapshots, detail=detail, process=process_label)
 
     def pools(self) -> list[Instrumentation]:
         """Return the pools that are still there, each with its name brought up to date."""

@@ -24,6 +24,7 @@ from pool_exporter.faults import Faults
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.ledger import Ledger
 from pool_exporter.records import PoolSnapshot, PoolState
+from pool_exporter.workers import several_workers
 
 logger = logging.getLogger("pool_exporter")
 
@@ -62,6 +63,12 @@ class Sharing:
             self._warn_once(
                 "%s was set after prometheus_client was imported, which therefore does not heed it: pool metrics "
                 "cover this process only; set the variable before the process starts",
+                DIRECTORY_VARIABLE,
+            )
+        elif several_workers():
+            self._warn_once(
+                "this is one of several workers: a scrape sees the pools of the one that answers it, and their series "
+                "have a process label; set %s to an empty directory before the server starts to see all of them",
                 DIRECTORY_VARIABLE,
             )
 

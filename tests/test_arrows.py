@@ -43,12 +43,13 @@ ROOMS = {
     "probing": {"uses"},
     "records": set(),
     "reporting": {"faults", "records", "wording"},
-    "serving": {"arguments", "exporters", "records", "verdict", "wording"},
+    "serving": {"arguments", "exporters", "records", "verdict", "wording", "workers"},
     "snapshotting": {"catalogue", "counts", "records", "uses"},
     "uses": {"counts", "ledger", "records"},
     "verdict": {"records", "wording"},
     "watcher": set(),
     "wording": set(),
+    "workers": set(),
 }
 """`instrument`, with what it returns and what it exports, joins the rooms and may import from all;
 `cli`, `demo` and `plugins` are programs on top."""

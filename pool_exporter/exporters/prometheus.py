@@ -32,11 +32,20 @@ class PoolCollector(Collector):
 
     `source` is called once per scrape and gives the snapshots; a generator lets a piecewise
     scrape take them a few at a time. `detail` "basic" leaves out the metrics that the catalogue
-    does not mark as basic.
+    does not mark as basic. `process` gives the value of a `process` label on every series, None for
+    no such label: where a scrape may meet one worker or another, what would look like a reset is then
+    another series.
     """
 
-    def __init__(self, source: Callable[[], Iterable[PoolSnapshot]], *, detail: Detail = "full") -> None:
+    def __init__(
+        self,
+        source: Callable[[], Iterable[PoolSnapshot]],
+        *,
+        detail: Detail = "full",
+        process: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._source = source
+        self._process = process
         self._families = tuple(PoolFamily.of(metric) for metric in prometheus_metrics(detail))
         self._described = tuple(PoolFamily.of(metric) for metric in prometheus_metrics("full"))
 
@@ -50,15 +59,17 @@ class PoolCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Yield one family per metric with the samples of all pools, each snapshot taken once."""
+        process = self._process()
         if _deferring.get():
-            scrape = _Scrape(self._source)
+            scrape = _Scrape(self._source, process)
             for family in self._families:
                 labels = _Deferred(family.make, scrape)
                 yield family.with_samples([Sample(name, labels, 0) for name in family.sample_names])
             return
         snapshots = list(self._source())
         for family in self._families:
-            yield family.with_samples([sample for snapshot in snapshots for sample in family.make(snapshot)])
+            samples = [sample for snapshot in snapshots for sample in family.make(snapshot)]
+            yield family.with_samples(_labelled(samples, process))
 
 
 class Piece(NamedTuple):
@@ -109,10 +120,19 @@ def _batches(samples: list[Sample], limit: int) -> Iterator[tuple[list[Sample], 
         yield batch, len(batch)
 
 
+def _labelled(samples: list[Sample], process: str | None) -> list[Sample]:
+    """Add the `process` label to samples that were just made, if there is one."""
+    if process is not None:
+        for sample in samples:
+            sample.labels["process"] = process
+    return samples
+
+
 class _Scrape:
     """Hold the snapshots of one scrape: each is taken once, when the first family needs it."""
 
-    def __init__(self, source: Callable[[], Iterable[PoolSnapshot]]) -> None:
+    def __init__(self, source: Callable[[], Iterable[PoolSnapshot]], process: str | None) -> None:
+        self.process = process
         self._source = source
         self._rest: Iterator[PoolSnapshot] | None = None
         self._taken: list[PoolSnapshot] = []
@@ -140,7 +160,8 @@ class _Deferred(dict[str, str]):
         batch: list[Sample] = []
         cost = 0
         for snapshot, taking_cost in self._scrape:
-            samples = [sample for sample in self._make(snapshot) if sample.name in names]
+            made = _labelled(self._make(snapshot), self._scrape.process)
+            samples = [sample for sample in made if sample.name in names]
             added = len(samples) + taking_cost
             if cost and cost + added > limit:
                 yield batch, cost

@@ -10,6 +10,7 @@ import socket
 import socketserver
 import ssl
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -18,8 +19,11 @@ from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.registry import REGISTRY, CollectorRegistry
 
 from pool_exporter.arguments import disabled
+from pool_exporter.exporters.multiprocess import DIRECTORY_VARIABLE
 from pool_exporter.serving.registries import registry_to_serve
 from pool_exporter.serving.tls import FilePath, server_context
+from pool_exporter.serving.turns import Turn
+from pool_exporter.workers import has_siblings
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,8 @@ CLIENT_TIMEOUT_SECONDS = 30.0
 """How long a client may take over a handshake, a request or reading the answer."""
 POLL_SECONDS = 0.2
 """How often the server's thread looks whether it is to stop."""
+TURN_SECONDS = 1.0
+"""How often a worker looks whether the one that serves has ended."""
 
 
 def start_server(
@@ -49,19 +55,32 @@ def start_server(
 
     Raises `OSError` if the address cannot be listened on, and before that `TypeError`,
     `ValueError` or `FileNotFoundError` for an argument that cannot be right. Nothing is
-    resolved and no connection is opened. With `POOL_EXPORTER_DISABLED=1` in the environment
+    resolved and no connection is opened. Of several workers of a server one gets the port; in the
+    others `serving` is False, until it ends and one of them takes its place. With `POOL_EXPORTER_DISABLED=1` in the environment
     nothing is listened on either: the address has port 0, and the URL is empty.
     """
     host = _checked_address(port, addr)
     if disabled():
         return _NullServer(host)
-    served, _ = registry_to_serve(registry)
+    served, merging = registry_to_serve(registry)
     context = server_context(certfile, keyfile, client_cafile, client_capath, client_auth_required)
-    try:
-        server = _Server(host, port, served, context)
-    except OSError as error:
-        raise OSError(error.errno, _why_not_listening(error, host, port)) from error
-    return MetricsServer(server)
+
+    def listen() -> _Server:
+        try:
+            return _Server(host, port, served, context)
+        except OSError as error:
+            raise OSError(error.errno, _why_not_listening(error, host, port)) from error
+
+    if port == 0 or not has_siblings():
+        return MetricsServer(listen())
+    if not merging:
+        logger.warning(
+            "port %d will show the worker that has it, and no other: set %s to an empty directory before "
+            "the server starts, and it shows all of them",
+            port,
+            DIRECTORY_VARIABLE,
+        )
+    return _SharedServer(listen, host, port, secure=context is not None)
 
 
 class MetricsServer:
@@ -84,11 +103,12 @@ class MetricsServer:
     @property
     def url(self) -> str:
         """Return the URL of the metrics; on loopback if the server listens on all addresses."""
-        host, port = self.address
-        if ipaddress.ip_address(host).is_unspecified:
-            host = "::1" if ":" in host else "127.0.0.1"
-        scheme = "http" if self._server.context is None else "https"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+        return _url(*self.address, secure=self._server.context is not None)
+
+    @property
+    def serving(self) -> bool:
+        """Tell whether it is this process that listens, and not another worker, or nobody any more."""
+        return self._thread.is_alive()
 
     def close(self) -> None:
         """Stop serving, close the socket and wait for the thread; again, do nothing."""
@@ -111,6 +131,68 @@ class MetricsServer:
         self.close()
 
 
+class _SharedServer(MetricsServer):
+    """The server of one of several workers: it listens while no other of them does."""
+
+    def __init__(self, listen: Callable[[], _Server], host: str, port: int, *, secure: bool) -> None:
+        self._listen = listen
+        self._address = host, port
+        self._secure = secure
+        self._turn = Turn(host, port)
+        self._own: MetricsServer | None = None
+        self._ended = threading.Event()
+        self._lock = threading.Lock()  # guards _own against a close that comes while its turn comes
+        if not self._begin():
+            logger.info("another worker serves port %d; this one does when that one ends", port)
+            threading.Thread(target=self._wait, name="pool-exporter-waiting", daemon=True).start()
+
+    def _begin(self) -> bool:
+        """Listen, if no other worker does. Raises OSError if a stranger has the port."""
+        if not self._turn.take():
+            return False
+        try:
+            self._own = MetricsServer(self._listen())
+        except BaseException:
+            self._turn.give_back()
+            raise
+        return True
+
+    def _wait(self) -> None:
+        said = False
+        while not self._ended.wait(TURN_SECONDS):
+            try:
+                with self._lock:
+                    if self._ended.is_set() or self._begin():
+                        return
+            except OSError as error:
+                if not said:
+                    said = True
+                    logger.warning("no worker serves port %d: %s", self._address[1], error)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return the IP address and the port that one of the workers listens on."""
+        return self._address
+
+    @property
+    def url(self) -> str:
+        """Return the URL of the metrics; on loopback if the server listens on all addresses."""
+        return _url(*self._address, secure=self._secure)
+
+    @property
+    def serving(self) -> bool:
+        """Tell whether it is this worker that listens."""
+        return self._own is not None and self._own.serving
+
+    def close(self) -> None:
+        """Stop serving, or waiting for it, so that another worker may; again, do nothing."""
+        self._ended.set()
+        with self._lock:
+            if self._own is not None:
+                self._own.close()
+                self._turn.give_back()
+
+
 class _NullServer(MetricsServer):
     """What `start_server()` returns when the library is switched off: it listens on nothing."""
 
@@ -126,6 +208,11 @@ class _NullServer(MetricsServer):
     def url(self) -> str:
         """Return "": there is nothing to ask."""
         return ""
+
+    @property
+    def serving(self) -> bool:
+        """Return False."""
+        return False
 
     def close(self) -> None:
         """Do nothing."""
@@ -175,6 +262,12 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         # Clients that hang up, scan ports or fail the handshake are no event for the application.
         logger.debug("metrics request from %s failed", client_address, exc_info=True)
+
+
+def _url(host: str, port: int, *, secure: bool) -> str:
+    if ipaddress.ip_address(host).is_unspecified:
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/metrics"
 
 
 def _checked_address(port: int, addr: str) -> str:

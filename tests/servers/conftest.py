@@ -36,7 +36,12 @@ class Server:
     """A server with workers, and a client that counts what it did."""
 
     def __init__(
-        self, command: list[str], port: int, url: str, directory: Path, postgres: PostgresServer
+        self,
+        command: list[str],
+        port: int,
+        environment: dict[str, str],
+        directory: Path,
+        postgres: PostgresServer,
     ) -> None:
         self.port = port
         self.directory = directory
@@ -48,12 +53,10 @@ class Server:
         limits = httpx.Limits(max_keepalive_connections=0)
         self._client = httpx.Client(base_url=self._url, limits=limits, timeout=20)
         self._log = (directory / "server.log").open("wb")
-        files = directory / "metrics"
-        files.mkdir()
         self.process = subprocess.Popen(
             [str(Path(sys.executable).with_name(command[0])), *command[1:]],
             cwd=EXAMPLES,
-            env={**os.environ, "DATABASE_URL": url, "PROMETHEUS_MULTIPROC_DIR": str(files)},
+            env={**os.environ, **environment},
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
@@ -154,16 +157,28 @@ class Start:
         self._postgres = postgres
         self.started: list[Server] = []
 
-    def __call__(self, driver: str, *command: str) -> Server:
-        """Start a server by its command, in which `{port}` is its port; return when it counts workers."""
-        with self._postgres.observer() as observer:
-            observer.execute("DROP TABLE IF EXISTS orders")
-            observer.execute("CREATE TABLE orders (id serial PRIMARY KEY, worker int)")
+    def __call__(
+        self, driver: str | None, *command: str, environment: dict[str, str] | None = None
+    ) -> Server:
+        """Start a server by its command, in which `{port}` is its port.
+
+        With a `driver` its workers have a database with a table of orders, and a directory to share.
+        """
         port = _free_port()
         directory = self._directory / str(len(self.started))
         directory.mkdir()
-        url = f"postgresql+{driver}://{self._postgres.address}"
-        server = Server([part.format(port=port) for part in command], port, url, directory, self._postgres)
+        environment = dict(environment or {})
+        if driver is not None:
+            with self._postgres.observer() as observer:
+                observer.execute("DROP TABLE IF EXISTS orders")
+                observer.execute("CREATE TABLE orders (id serial PRIMARY KEY, worker int)")
+            files = directory / "metrics"
+            files.mkdir()
+            environment["DATABASE_URL"] = f"postgresql+{driver}://{self._postgres.address}"
+            environment["PROMETHEUS_MULTIPROC_DIR"] = str(files)
+        server = Server(
+            [part.format(port=port) for part in command], port, environment, directory, self._postgres
+        )
         self.started.append(server)
         return server
 
