@@ -13,11 +13,13 @@ from pool_exporter.owners import owner
 from pool_exporter.records import HeldConnection, HistogramSnapshot, LeakReport, PoolSnapshot, TimeoutReport
 
 if TYPE_CHECKING:
+    from pool_exporter.everywhere import AllInstrumentation, instrument_all
     from pool_exporter.middleware import OwnerMiddleware
     from pool_exporter.serving import MetricsServer, metrics_app, start_server
     from pool_exporter.status import status_app
 
 __all__ = [
+    "AllInstrumentation",
     "Attribution",
     "HeldConnection",
     "HistogramSnapshot",
@@ -29,6 +31,7 @@ __all__ = [
     "PoolSnapshot",
     "TimeoutReport",
     "instrument",
+    "instrument_all",
     "metrics_app",
     "owner",
     "snapshots",
@@ -38,8 +41,10 @@ __all__ = [
 
 
 _LATER = {
+    "AllInstrumentation": "pool_exporter.everywhere",
     "MetricsServer": "pool_exporter.serving",
     "OwnerMiddleware": "pool_exporter.middleware",
+    "instrument_all": "pool_exporter.everywhere",
     "metrics_app": "pool_exporter.serving",
     "start_server": "pool_exporter.serving",
     "status_app": "pool_exporter.status",

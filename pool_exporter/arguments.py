@@ -18,22 +18,26 @@ def disabled() -> bool:
     return os.environ.get(DISABLING_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
 
 
-def checked_name(name: object) -> str | None:
+def checked_name(name: object, argument: str = "name") -> str | None:
     """Return a valid `pool` label, None if none was asked for."""
     if name is None:
         return None
     if not isinstance(name, str):
-        raise TypeError(f"name={name!r}: expected text for the pool label, such as 'orders'")
+        raise TypeError(f"{argument}={name!r}: expected text for the pool label, such as 'orders'")
     if not name.strip():
-        raise ValueError(f"name={name!r}: is empty; give the pool a name such as 'orders', or leave name out")
+        raise ValueError(
+            f"{argument}={name!r}: is empty; give the pool a name such as 'orders', or leave {argument} out"
+        )
     if len(name) > MAX_NAME_LENGTH:
         raise ValueError(
-            f"name={name[:20]!r}… has {len(name)} characters; a pool label has at most {MAX_NAME_LENGTH}"
+            f"{argument}={name[:20]!r}… has {len(name)} characters; a pool label has at most {MAX_NAME_LENGTH}"
         )
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"name={name!r}: cannot be written as UTF-8; leave out lone surrogates") from error
+        raise ValueError(
+            f"{argument}={name!r}: cannot be written as UTF-8; leave out lone surrogates"
+        ) from error
     return name
 
 

@@ -391,6 +391,43 @@ class Counting(Deferring):
                 self._check_in(entry, use, now)
         entry.uses.clear()  # not the one that begins now
 
+    def abandon(self, pools: frozenset[int]) -> list[Entry]:
+        """Stop following these pools, by the `id()` of each; return their connection records' entries.
+
+        The books stay balanced: a connection that is out counts as detached, an idle one as lost, an
+        acquire in progress as cancelled.
+        """
+        entries: list[Entry] = []
+        self._do(self._abandon, pools, entries, self.clock())
+        return entries
+
+    def _abandon(self, pools: frozenset[int], entries: list[Entry], now: float) -> None:
+        for use in tuple(self._pending):
+            if use.pool_key in pools:
+                self._acquire_ended(use, "cancelled_acquires")
+        for token, wait in tuple(self._waits.items()):
+            if wait.pool_key in pools:
+                self._queue_left(token, now)
+        for entry in tuple(self._entries):
+            if entry.pool_key not in pools:
+                continue
+            entries.append(entry)
+            self._entries.discard(entry)
+            uses = tuple(entry.uses)
+            for use in uses[1:]:  # a shared connection leaves once
+                self._check_in(entry, use, now, normally=False)
+            if uses and entry.connection_key is not None:
+                self.counts.detaches += 1
+                self.counts.use_seconds.observe(self._spent(uses[0], now))
+            elif uses:
+                self._check_in(entry, uses[0], now, normally=False)
+            elif entry.connection_key is not None:
+                self.counts.closes["lost"] += 1
+            entry.drop_all()
+            self._gone(entry)
+            self.counts.statements += entry.statements
+            entry.statements = 0
+
     # --- incidents -----------------------------------------------------------------------
 
     def invalidated(self, kind: str) -> None:

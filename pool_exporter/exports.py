@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from pool_exporter.catalogue import Detail
 from pool_exporter.exporters.prometheus import PoolCollector
 from pool_exporter.faults import Faults
+from pool_exporter.grouping import Group
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.naming import Names
 from pool_exporter.records import PoolSnapshot
@@ -33,6 +34,7 @@ class Export:
         self.detail = detail
         self.bounds = bounds
         self.names: Names[Instrumentation] = Names(lambda pool: pool._over())
+        self.groups: dict[str, Group] = {}  # by what was asked for; kept, so that nothing is uncounted
         self.faults = Faults()
         self.collector = PoolCollector(self.snapshots, detail=detail, process=process_label)
 

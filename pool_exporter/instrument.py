@@ -24,7 +24,8 @@ from pool_exporter.capture.attach import Attachment, active_tap, root_engine, se
 from pool_exporter.capture.attribution import Attribution, checked_attribution
 from pool_exporter.capture.describe import default_name
 from pool_exporter.catalogue import Detail, resolve_buckets
-from pool_exporter.exports import ExportOptions, Exports
+from pool_exporter.exports import Bounds, Export, ExportOptions, Exports
+from pool_exporter.grouping import Group, Member
 from pool_exporter.instrumentation import Instrumentation, NullInstrumentation
 from pool_exporter.leaks import LeakPolicy, checked_policy
 from pool_exporter.ledger import Ledger
@@ -49,6 +50,7 @@ class _Options(NamedTuple):
     leaks: LeakPolicy
     statements: bool
     detail: Detail
+    group: str | None = None
 
 
 _DEFAULTS = _Options(
@@ -181,6 +183,7 @@ def instrument(
     buckets: Mapping[str, Sequence[float]] | None = None,
     statements: bool = True,
     detail: Detail = "full",
+    group: str | None = None,
 ) -> Instrumentation:
     """Export the truth about an engine's connection pool from now on.
 
@@ -196,12 +199,50 @@ def instrument(
     - `buckets`: upper bounds in seconds by histogram name, for all pools of the registry.
     - `statements`: count statements, and see them as activity of a use.
     - `detail`: "full" or "basic", which exports fewer series; for all pools of the registry.
+    - `group`: count this engine's pool together with those of all other engines of the same group, under
+      this name instead of one of its own; what `snapshot()` and `held()` return is the group's.
 
     Raises `TypeError` or `ValueError` that names the argument, the value and the remedy. With
     `POOL_EXPORTER_DISABLED=1` in the environment it touches nothing and returns a null object.
     """
     if disabled():
-        return NullInstrumentation(name or "")
+        return NullInstrumentation(group or name or "")
+    options = check_options(
+        name=name,
+        registry=registry,
+        attribution=attribution,
+        leaks=leaks,
+        buckets=buckets,
+        statements=statements,
+        detail=detail,
+        group=group,
+    )
+    root = root_engine(engine)
+    if root is None:
+        raise not_an_engine(engine)
+    with _PROCESS.lock:
+        known = _known(root)
+        if known is not None and known._implicit and _different(known, options):
+            known.uninstrument()  # what is asked for goes before what was done unasked
+            known = None
+        if known is not None:
+            known._implicit = False
+            return _again(known, root, options)
+        return _new(root, options)
+
+
+def check_options(
+    *,
+    name: object,
+    registry: object,
+    attribution: object,
+    leaks: object,
+    buckets: Mapping[str, Sequence[float]] | None,
+    statements: object,
+    detail: object,
+    group: object,
+) -> _Options:
+    """Return the options of a call. Raises TypeError or ValueError for what cannot be right."""
     options = _Options(
         name=checked_name(name),
         registry=checked_registry(registry),
@@ -210,15 +251,11 @@ def instrument(
         buckets=None if buckets is None else resolve_buckets(buckets),
         statements=checked_flag("statements", statements),
         detail=checked_detail(detail),
+        group=checked_name(group, "group"),
     )
-    root = root_engine(engine)
-    if root is None:
-        raise not_an_engine(engine)
-    with _PROCESS.lock:
-        known = _known(root)
-        if known is not None:
-            return _again(known, root, options)
-        return _new(root, options)
+    if name is not None and group is not None:
+        raise ValueError(f"name={name!r} and group={group!r}: a group has one name; leave name out")
+    return options
 
 
 def _new(engine: Engine, options: _Options) -> Instrumentation:
@@ -235,20 +272,46 @@ def _new(engine: Engine, options: _Options) -> Instrumentation:
             '(info{mode="reduced"}): %s',
             objections,
         )
+    mode = "full" if objections is None else "reduced"
     # Pools that are not exported share no buckets.
     bounds = export.bounds if options.registry is not None else options.buckets or resolve_buckets(None)
-    ledger = Ledger(bounds, RecordProbe(), policy=options.leaks)
-    attachment = Attachment(
-        engine,
-        ledger,
-        mode="full" if objections is None else "reduced",
-        statements=options.statements,
-        attribution=options.attribution,
-    )
-    pool = _Instrumented(options.name or default_name(engine), ledger, attachment, options)
-    pool._name = export.names.claim(pool._name, pool)
+    pool: _Instrumented | _Grouped
+    if options.group is not None:
+        group = _group_of(export, options, mode, bounds)
+        pool = _Grouped(group, _attached(engine, group._ledger, mode, options), options)
+    else:
+        ledger = Ledger(bounds, RecordProbe(), policy=options.leaks)
+        attachment = _attached(engine, ledger, mode, options)
+        pool = _Instrumented(options.name or default_name(engine), ledger, attachment, options)
+        pool._name = export.names.claim(pool._name, pool)
     _PROCESS.look_soon()
     return pool
+
+
+def _attached(engine: Engine, ledger: Ledger, mode: str, options: _Options) -> Attachment:
+    return Attachment(
+        engine, ledger, mode=mode, statements=options.statements, attribution=options.attribution
+    )
+
+
+def _group_of(export: Export, options: _Options, mode: str, bounds: Bounds) -> Group:
+    """Return the group that was asked for, made if there is none; another one for pools in reduced mode.
+
+    What those do not tell would leave the group's own numbers incomplete.
+    """
+    name = str(options.group) if mode == "full" else f"{options.group} ({mode})"
+    group = export.groups.get(name)
+    if group is None:
+        ledger = Ledger(bounds, RecordProbe(), policy=options.leaks)
+        group = export.groups[name] = Group(name, ledger)
+        group._wake = _PROCESS.soon  # type: ignore[method-assign]  # a group knows of no process
+        group._name = export.names.claim(name, group)
+    elif options.leaks not in (group._ledger.leaks.policy, _DEFAULTS.leaks):
+        raise ValueError(
+            f"leaks={options.leaks!r}: the group {name!r} has another LeakPolicy already; give every "
+            "instrument() of one group the same"
+        )
+    return group
 
 
 class _Instrumented(Instrumentation):
@@ -269,18 +332,44 @@ class _Instrumented(Instrumentation):
                 export.names.release(self)
 
 
-def _known(engine: Engine) -> _Instrumented | None:
+class _Grouped(Member):
+    """A member of a group that knows what it was asked for."""
+
+    def __init__(self, group: Group, attachment: Attachment, options: _Options) -> None:
+        super().__init__(group, attachment)
+        self.options = options
+        self.attachment = attachment
+
+    def _wake(self) -> None:
+        _PROCESS.soon()
+
+    def uninstrument(self) -> None:
+        with _PROCESS.lock:
+            super().uninstrument()
+            if not self._group.empty:
+                return
+            for export in _PROCESS.exports.all():  # the last one was taken off on purpose
+                export.names.release(self._group)
+                export.groups = {name: one for name, one in export.groups.items() if one is not self._group}
+
+
+def _known(engine: Engine) -> _Instrumented | _Grouped | None:
     tap = active_tap(engine)
     owner = tap.owner if tap is not None else None
-    return owner if isinstance(owner, _Instrumented) else None
+    return owner if isinstance(owner, (_Instrumented, _Grouped)) else None
 
 
-def _again(known: _Instrumented, engine: Engine, options: _Options) -> Instrumentation:
-    different = [
+def _different(known: _Instrumented | _Grouped, options: _Options) -> list[str]:
+    """Return the options that were spelled out, and are not those of the first call."""
+    return [
         f"{option}={getattr(options, option)!r}"
         for option in _Options._fields
         if getattr(options, option) not in (getattr(known.options, option), getattr(_DEFAULTS, option))
     ]
+
+
+def _again(known: _Instrumented | _Grouped, engine: Engine, options: _Options) -> Instrumentation:
+    different = _different(known, options)
     if different:
         raise ValueError(
             f"{', '.join(different)}: this engine's pool is instrumented already as {known.name!r}, with other "

@@ -42,6 +42,7 @@ class Instrumentation:
 
     def __init__(self, name: str, ledger: Ledger, attachment: Attachment | None) -> None:
         self._token = _next_token()  # tells pools apart that have the same name one after the other
+        self._implicit = False  # whether nobody asked for this engine in particular
         self._name = name
         self._ledger = ledger
         self._attachment = attachment
@@ -189,9 +190,14 @@ class Instrumentation:
 
     def _over(self) -> bool:
         """Tell whether the pool needs its name no more: gone, or disposed and not used since."""
-        if self._attachment is None or self._gone():
+        if self._attachment is None:
             return True
-        disposed_after = self._attachment.tap.disposed_after
+        tap = self._attachment.tap
+        if tap.active and tap.disposed_after is None and tap.has_engine():
+            return False  # asked of every other holder of a name: the usual answer comes first
+        if self._gone():
+            return True
+        disposed_after = tap.disposed_after
         return disposed_after == self._ledger.counts.connects and self._ledger.at_rest()
 
     def _after_fork(self) -> None:

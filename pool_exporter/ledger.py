@@ -30,6 +30,10 @@ class Ledger(Counting):
         finally:
             self._lock.release()
 
+    def pending(self, pools: frozenset[int]) -> int:
+        """Return how many acquires are in progress in these pools, by the `id()` of each."""
+        return sum(use.pool_key in pools for use in tuple(self._pending))
+
     def mark(self) -> tuple[int, ...] | None:
         """Return what is equal to the last mark only if nothing has happened since; None while something goes on.
 
@@ -106,11 +110,11 @@ class Ledger(Counting):
         return [] if seen is None else seen[0]
 
     def seen(
-        self, state: PoolState, patience_seconds: float = -1.0
+        self, state: PoolState, patience_seconds: float = -1.0, *, pools: frozenset[int] | None = None
     ) -> tuple[list[HeldConnection], PoolSnapshot] | None:
         """Return the uses in progress, the oldest first, and a snapshot of the same moment.
 
-        None in the middle of an operation of this thread, and where another's takes longer than
+        With `pools`, the uses of these only, by the `id()` of each. None in the middle of an operation of this thread, and where another's takes longer than
         `patience_seconds` (negative: however long).
         """
         if not self._take(patience_seconds):
@@ -118,7 +122,12 @@ class Ledger(Counting):
         try:
             now = self._looked_at = self._look(state)
             self._last_snapshot = snapshot = self._snapshot(state, now)
-            found = [(use.started_at, entry, use) for entry in self._entries for use in entry.uses]
+            found = [
+                (use.started_at, entry, use)
+                for entry in self._entries
+                if pools is None or entry.pool_key in pools
+                for use in entry.uses
+            ]
         finally:
             self._lock.release()
         found.sort(key=lambda one: one[0])

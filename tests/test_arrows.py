@@ -15,6 +15,7 @@ ROOMS = {
     "__init__": {
         *(
             "capture",
+            "everywhere",
             "instrument",
             "instrumentation",
             "leaks",
@@ -53,7 +54,18 @@ ROOMS = {
 }
 """`instrument`, with what it returns and what it exports, joins the rooms and may import from all;
 `cli`, `demo` and `plugins` are programs on top."""
-FREE = {"instrument", "instrumentation", "exports", "sharing", "status", "cli", "demo", "plugins"}
+FREE = {
+    "instrument",
+    "instrumentation",
+    "exports",
+    "grouping",
+    "everywhere",
+    "sharing",
+    "status",
+    "cli",
+    "demo",
+    "plugins",
+}
 OPTIONAL = {"greenlet", "starlette", "fastapi", "uvicorn", "asyncpg", "psycopg", "aiosqlite", "opentelemetry"}
 OPTIONAL_IN = {"cli", "demo", "capture/context.py", "capture/errors.py"}
 

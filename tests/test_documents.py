@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_exporter import instrument, start_server, status_app
+from pool_exporter import instrument, instrument_all, start_server, status_app
 from pool_exporter.catalogue import CATALOGUE, PREFIX
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,10 +62,10 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 
 
 def test_the_option_tables_list_every_option() -> None:
-    """The option tables of README.md name every keyword of instrument(), start_server() and status_app()."""
+    """The option tables of README.md name every keyword of the public functions."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     options = readme[readme.index("## Options") : readme.index("## What it touches")]
-    for function in (instrument, start_server, status_app):
+    for function in (instrument, instrument_all, start_server, status_app):
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.kind is parameter.KEYWORD_ONLY or name == "addr":
                 assert f"`{name}`" in options, f"{function.__name__}({name}=) is not in the table"

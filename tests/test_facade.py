@@ -16,7 +16,13 @@ SIGNATURES = {
         "registry: 'CollectorRegistry | None' = REGISTRY, "
         "attribution: 'bool | Attribution' = True, leaks: 'LeakPolicy | None' = LeakPolicy(), "
         "buckets: 'Mapping[str, Sequence[float]] | None' = None, statements: 'bool' = True, "
-        "detail: 'Detail' = 'full') -> 'Instrumentation'"
+        "detail: 'Detail' = 'full', group: 'str | None' = None) -> 'Instrumentation'"
+    ),
+    "instrument_all": (
+        "(*, registry: 'CollectorRegistry | None' = REGISTRY, "
+        "attribution: 'bool | Attribution' = True, leaks: 'LeakPolicy | None' = LeakPolicy(), "
+        "buckets: 'Mapping[str, Sequence[float]] | None' = None, statements: 'bool' = True, "
+        "detail: 'Detail' = 'full', group: 'str | None' = None) -> 'AllInstrumentation'"
     ),
     "metrics_app": (
         "(registry: 'CollectorRegistry' = REGISTRY, *, disable_compression: 'bool' = False) -> 'ASGIApplication'"
@@ -32,12 +38,15 @@ SIGNATURES = {
         "(*, registry: 'CollectorRegistry' = REGISTRY, token: 'str | None' = None, "
         "refresh_seconds: 'float' = 5) -> 'ASGIApplication'"
     ),
+    "AllInstrumentation.instrumentations": "(self) -> 'list[Instrumentation]'",
+    "AllInstrumentation.uninstrument": "(self) -> 'None'",
     "Instrumentation.held": "(self) -> 'list[HeldConnection]'",
     "Instrumentation.name": "(self) -> 'str'",
     "Instrumentation.snapshot": "(self) -> 'PoolSnapshot'",
     "Instrumentation.uninstrument": "(self) -> 'None'",
     "MetricsServer.address": "(self) -> 'tuple[str, int]'",
     "MetricsServer.close": "(self) -> 'None'",
+    "MetricsServer.serving": "(self) -> 'bool'",
     "MetricsServer.url": "(self) -> 'str'",
 }
 
@@ -72,6 +81,7 @@ def signature(path: str) -> str:
 def test_all_names_the_public_interface() -> None:
     """`__all__` is what is promised, and everything in it exists."""
     assert pool_exporter.__all__ == [
+        "AllInstrumentation",
         "Attribution",
         "HeldConnection",
         "HistogramSnapshot",
@@ -83,6 +93,7 @@ def test_all_names_the_public_interface() -> None:
         "PoolSnapshot",
         "TimeoutReport",
         "instrument",
+        "instrument_all",
         "metrics_app",
         "owner",
         "snapshots",
@@ -101,7 +112,7 @@ def test_signatures_are_as_promised(path: str) -> None:
 def test_every_public_callable_has_a_pinned_signature() -> None:
     """No public function or method of a class that does something is missing from the list above."""
     offered = [name for name in pool_exporter.__all__ if inspect.isfunction(named(name))]
-    for name in ("Instrumentation", "MetricsServer"):
+    for name in ("AllInstrumentation", "Instrumentation", "MetricsServer"):
         offered += public_members(name)
     assert sorted(offered) == sorted(SIGNATURES)
 

@@ -150,8 +150,8 @@ class Attachment:
                 if isinstance(fairy, _ConnectionFairy) and fairy._connection_record is not None:
                     share(self.tap, fairy)
 
-    def detach(self) -> None:
-        """Switch the tap off and take the seam off.
+    def detach(self) -> frozenset[int]:
+        """Switch the tap off and take the seam off; return the `id()`s of the pools that it was on.
 
         Listeners stay behind and report nothing: to remove one under load raises into the
         application (SQLAlchemy iterates a deque), and they sit on rare events only.
@@ -160,6 +160,15 @@ class Attachment:
             if self.tap.active:  # else the pool may have another tap by now
                 self.tap.active = False
                 self._take_off()
+            return frozenset(map(id, self._pools))
+
+    @staticmethod
+    def forget(entries: list[Entry]) -> None:
+        """Take entries off their connection records, so that a later tap makes others."""
+        for entry in entries:
+            record = entry.record_ref() if entry.record_ref is not None else None
+            if record is not None and mark_of(record) is entry:
+                delattr(record, ATTRIBUTE)
 
     def _take_off(self) -> None:
         for unwrap in self._unwrap:

@@ -34,6 +34,8 @@ PRIVATE_NAMES = (
     # Used to add listeners to a copy of a target's own.
     "sqlalchemy.event.base:_Dispatch._update",
     "sqlalchemy.engine.interfaces:Dialect._has_events",
+    # Wrapped by instrument_all().
+    "sqlalchemy.engine.url:URL._instantiate_plugins",
 )
 """`module:Class.attribute` of what lives on classes."""
 

@@ -55,6 +55,13 @@ class Tap:
         """Return the engines that are still alive."""
         return [engine for ref in self._engines if (engine := ref()) is not None]
 
+    def has_engine(self) -> bool:
+        """Tell whether an engine is still alive."""
+        for ref in self._engines:  # noqa: SIM110 - a generator costs more than all the rest of it
+            if ref() is not None:
+                return True
+        return False
+
     def add_engine(self, engine: Engine) -> None:
         """Report an engine's pools too; each engine once."""
         if not any(known is engine for known in self.engines()):

@@ -32,7 +32,8 @@ class WorkersCollector(Collector):
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._bad: frozenset[str] = frozenset()
+        self._bad: frozenset[str] = frozenset()  # in the last scrape
+        self._said: set[str] = set()
 
     def collect(self) -> Iterable[Family]:
         """Return one family for each metric of any process."""

@@ -54,7 +54,7 @@ def numbers_in(value: Any) -> Iterator[float]:
 def test_every_program_is_run_here_and_says_what_it_measures() -> None:
     """Each program of the directory has a docstring that says it measures something, and a test below."""
     programs = {path.name for path in BENCHMARKS.glob("[!_]*.py")}
-    assert programs == {"import_time.py", "overhead.py", "scrape.py", "soak.py"}
+    assert programs == {"import_time.py", "overhead.py", "scrape.py", "soak.py", "tenants.py"}
     for name in programs:
         assert (BENCHMARKS / name).read_text().startswith('"""')
 
@@ -121,3 +121,14 @@ def test_a_program_refuses_a_count_that_is_not_positive(program: str) -> None:
     )
     assert process.returncode == 2
     assert "0 is not positive" in process.stderr
+
+
+def test_tenants_says_what_many_engines_cost() -> None:
+    """Every way of naming, the group's scrape, what is left behind and each publication has a figure."""
+    result = result_of("tenants.py", "--engines", "30", "--scrapes", "2")
+    assert result["engines"] == 30
+    assert result["instrument_microseconds"].keys() == {"own name", "same name", "group"}
+    assert result["bytes_left_an_engine"].keys() == {"without us (control)", "group"}
+    assert result["publish_milliseconds"].keys() == {"at rest", "a tenth used", "one used"}
+    assert all(taken > 0 for taken in result["publish_milliseconds"].values())
+    assert result["group_scrape"]["bytes"] > 10_000

@@ -139,6 +139,15 @@ AT_OTHER_TIMES = {
     "uses:Entry.uses_noted",
     # With other workers to share with.
     *("ledger:Ledger.mark", "ledger:Ledger.untouched"),
+    # With many engines: of a group, and of all.
+    *("counting:Counting.abandon", "counting:Counting._abandon", "ledger:Ledger.pending"),
+    *(
+        "attach:Attachment.forget",
+        "tap:Tap.has_engine",
+        "creation:_Telling.__init__",
+        "creation:_Telling.engine_created",
+    ),
+    *("creation:existing_engines", "creation:tell_of_new_engines"),
     "deferring:Deferring._unlock_after_fork",
     # Between threads, or in the middle of an operation.
     *("deferring:Deferring._defer", "deferring:Deferring._interrupted", "deferring:Deferring._settle"),

@@ -1,0 +1,159 @@
+"""Count any number of engines under one name, such as one for each tenant.
+
+The engines share a ledger, which counts across pools anyhow; so the laws of counting hold for the
+group as they do for a single pool, and what a tenant has done stays counted when its engine is gone.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterable
+
+from pool_exporter.capture.attach import Attachment
+from pool_exporter.capture.describe import pool_state
+from pool_exporter.deferring import PATIENCE_SECONDS
+from pool_exporter.instrumentation import Instrumentation
+from pool_exporter.ledger import Ledger
+from pool_exporter.records import HeldConnection, PoolSnapshot, PoolState, TimeoutReport
+
+
+class Group(Instrumentation):
+    """What is exported under the name of a group. It outlives its engines, so that nothing is uncounted."""
+
+    def __init__(self, name: str, ledger: Ledger) -> None:
+        super().__init__(name, ledger, None)
+        # By id(). Single steps only, which are atomic: engines are added while others are looked at.
+        self._members: dict[int, weakref.ref[Attachment]] = {}
+
+    def add(self, attachment: Attachment) -> None:
+        """Take in another engine, for as long as there is somebody else who holds it."""
+        key, members = id(attachment), self._members
+        members[key] = weakref.ref(attachment, lambda _: members.pop(key, None))
+
+    def remove(self, attachment: Attachment) -> None:
+        """Let an engine go."""
+        self._members.pop(id(attachment), None)
+
+    def _present(self) -> list[Attachment]:
+        """Return what is on the engines that are still there."""
+        members = [ref() for ref in list(self._members.values())]
+        return [one for one in members if one is not None and one.tap.active and one.tap.has_engine()]
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether it has no engine that is still there."""
+        return not self._present()
+
+    def _state(self) -> PoolState:
+        states = []
+        for member in self._present():
+            try:
+                states.append(pool_state(member.tap, self._name, None))
+            except Exception as error:
+                self._ledger.faults.report("capture.pool_state", error)
+        if states:
+            self._last_state = added_up(self._name, states)
+        elif self._last_state is not None:
+            self._last_state = self._last_state._replace(
+                name=self._name, size=0, max=0, live_pools=frozenset(), slots_out=None
+            )
+        return self._last_state or PoolState.unknown(self._name)
+
+    def _gone(self) -> bool:
+        return False
+
+    def _over(self) -> bool:
+        return False
+
+
+class Member(Instrumentation):
+    """One engine of a group: its name, its snapshot and its uses are the group's, its way back its own."""
+
+    def __init__(self, group: Group, attachment: Attachment) -> None:
+        self._group = group
+        super().__init__(group.name, group._ledger, attachment)
+        self._unlogged = group._unlogged  # which the group logs
+        group.add(attachment)
+
+    @property
+    def name(self) -> str:
+        """Return the value of the `pool` label."""
+        return self._group.name
+
+    def snapshot(self) -> PoolSnapshot:
+        """Return the truth about all pools of the group, as one consistent record."""
+        return self._group.snapshot()
+
+    def held(self) -> list[HeldConnection]:
+        """Return every use in progress of the group, the oldest first."""
+        return self._group.held()
+
+    def uninstrument(self) -> None:
+        """Take everything off this engine; what it has done stays counted. Does nothing twice."""
+        if self._attachment is None or not self._attachment.tap.active:
+            return
+        pools = self._attachment.detach()
+        try:
+            self._attachment.forget(self._ledger.abandon(pools))
+        except Exception as error:
+            self._ledger.faults.report("abandon", error)
+        self._group.remove(self._attachment)
+
+    def _timeout_report(self) -> TimeoutReport | None:
+        """Return who holds this engine's own pool: the others are of no use to who waits for it."""
+        own = self._state()
+        seen = self._ledger.seen(self._group._state(), PATIENCE_SECONDS, pools=own.live_pools)
+        if seen is None:
+            return None
+        held, _ = seen
+        return TimeoutReport(
+            pool=self.name,
+            unix_time=time.time(),
+            timeout_seconds=own.timeout_seconds,
+            size=own.size,
+            max=own.max,
+            uses=len(held),
+            overflow=None if own.size is None else max(0, len(held) - own.size),
+            pending=self._ledger.pending(own.live_pools),
+            held=tuple(held),
+        )
+
+
+def added_up(name: str, states: Iterable[PoolState]) -> PoolState:
+    """Return the state of several pools as if they were one; what they do not agree on is left out."""
+    states = list(states)
+    first = states[0]
+    counted = [state.slots_out for state in states if state.slots_out is not None]
+    return PoolState(
+        name=name,
+        mode=first.mode,
+        info={
+            label: value
+            for label, value in first.info.items()
+            if all(state.info.get(label) == value for state in states)
+        },
+        size=_sum(state.size for state in states),
+        max=_sum(state.max for state in states),
+        timeout_seconds=_same(state.timeout_seconds for state in states),
+        recycle_seconds=_same(state.recycle_seconds for state in states),
+        live_pools=frozenset[int]().union(*(state.live_pools for state in states)),
+        slots_out=sum(counted) if counted else None,
+        steady=all(state.steady for state in states),
+    )
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    """Return the sum; None where one of them has no limit."""
+    total = 0
+    for number in numbers:
+        if number is None:
+            return None
+        total += number
+    return total
+
+
+def _same(values: Iterable[float | None]) -> float | None:
+    """Return what all of them are, else None."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
