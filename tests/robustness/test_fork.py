@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,9 @@ from sqlalchemy.pool import QueuePool
 
 from pool_exporter import Instrumentation, LeakPolicy, instrument, owner
 from tests.laws import assert_laws
+from tests.postgres import PostgresServer
+
+from .child_process import use_a_pool
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform"),
@@ -180,3 +185,76 @@ def test_what_was_exempt_stays_exempt_in_a_child(engine: Engine) -> None:
             connection = engine.connect()
         assert in_child(lambda: instrumentation.snapshot().exempt_uses) == 1
         connection.close()
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_multiprocessing_by_every_method(
+    engine: Engine, instrumentation: Instrumentation, tmp_path: Path, method: str
+) -> None:
+    """A child process has books of its own, however it is started, and the parent's stay as they were."""
+    before = instrumentation.snapshot()
+    context = multiprocessing.get_context(method)
+    receiver, sender = context.Pipe(duplex=False)
+    child: Any = context.Process(  # type: ignore[attr-defined]  # every context has it
+        target=use_a_pool, args=(f"sqlite:///{tmp_path}/child", sender.send)
+    )
+    child.start()
+    assert receiver.poll(60)
+    assert receiver.recv() == (5, 1, 5, 0)
+    child.join(60)
+    assert child.exitcode == 0
+    now = instrumentation.snapshot()
+    assert_laws(now, before)
+    assert (now.checkouts, now.connects) == (before.checkouts, before.connects)
+
+
+@pytest.mark.parametrize("group", [None, "tenants"])
+def test_forks_under_load(server: PostgresServer, group: str | None) -> None:
+    """A child disposes what it inherited without closing it, as SQLAlchemy asks for; the parent notices nothing."""
+    engine = create_engine(
+        f"postgresql+psycopg://{server.address}", poolclass=QueuePool, pool_size=4, max_overflow=0
+    )
+    pool = instrument(engine, registry=CollectorRegistry(), group=group)
+    stop = threading.Event()
+    done: list[int] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        uses = 0
+        try:
+            while not stop.is_set():
+                with engine.connect() as connection:
+                    connection.execute(text("SELECT 1"))
+                uses += 1
+        except BaseException as error:
+            errors.append(error)
+        done.append(uses)
+
+    def child() -> tuple[int | None, int, int]:
+        signal.alarm(30)  # whoever waits for a lock that nobody gives back
+        engine.dispose(close=False)
+        for _ in range(3):
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        now = pool.snapshot()
+        assert_laws(now)
+        engine.dispose()
+        return now.acquires, now.closes["disconnect"], now.telemetry_errors
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(10):
+            assert in_child(child) == (3, 0, 0)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    now = pool.snapshot()
+    assert_laws(now)
+    assert now.checkouts == now.checkins == now.statements == sum(done)
+    assert now.closes["disconnect"] == now.closes["invalidated"] == 0
+    engine.dispose()
+    pool.uninstrument()
