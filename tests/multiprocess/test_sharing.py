@@ -37,7 +37,15 @@ pool = instrument(engine, name="orders")
 def run(program: str, path: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a program with a directory to share."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", HEAD + program],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore:unclosed database:ResourceWarning",
+            "-c",
+            HEAD + program,
+        ],
         capture_output=True,
         text=True,
         check=check,

@@ -142,7 +142,6 @@ AT_OTHER_TIMES = {
     # With many engines: of a group, and of all.
     *("counting:Counting.abandon", "counting:Counting._abandon", "ledger:Ledger.pending"),
     *(
-        "attach:Attachment.forget",
         "tap:Tap.has_engine",
         "creation:_Telling.__init__",
         "creation:_Telling.engine_created",
