@@ -16,9 +16,6 @@ from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 from pool_exporter import Instrumentation, LeakPolicy, PoolSnapshot, instrument, owner
 from tests.laws import assert_laws
 
-# As of Python 3.13 SQLite says what a dropped engine leaves to the collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
-
 
 class Tenants:
     """Engines of one group in a registry of their own."""

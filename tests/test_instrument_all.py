@@ -20,9 +20,6 @@ from pool_exporter.capture.creation import existing_engines
 from pool_exporter.everywhere import _CURRENT
 from tests.laws import assert_laws
 
-# As of Python 3.13 SQLite says what a dropped engine leaves to the collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
-
 
 @pytest.fixture
 def registry() -> Iterator[CollectorRegistry]:

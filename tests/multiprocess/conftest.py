@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from prometheus_client import values
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from pool_exporter.exporters import multiprocess
+from pool_exporter.instrument import _PROCESS
+from pool_exporter.sharing import Sharing
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -45,5 +51,16 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     made: Callable[..., object] = values.MultiProcessValue(lambda: found.pid)
     monkeypatch.setattr(values, "ValueClass", made)
+    # Those made in this test write to its files, which are closed at its end.
+    monkeypatch.setattr(multiprocess, "PUBLISHERS", weakref.WeakSet())
     yield found
     made.close_all_files()  # type: ignore[attr-defined]  # of prometheus_client's class
+
+
+@pytest.fixture
+def sharing(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sharing]:
+    """Let this process share what is instrumented in the test, and no longer than that."""
+    made = Sharing(_PROCESS.exports, _PROCESS.warn_once)
+    monkeypatch.setattr(_PROCESS, "sharing", made)
+    yield made
+    atexit.unregister(made._end)

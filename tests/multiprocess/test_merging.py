@@ -22,7 +22,6 @@ from sqlalchemy.pool import QueuePool
 from pool_exporter import instrument, metrics_app, start_server
 from pool_exporter.exporters import presence
 from pool_exporter.exporters.merging import WorkersCollector, workers_registry
-from pool_exporter.instrument import _PROCESS
 from pool_exporter.sharing import Sharing
 
 from .conftest import Workers
@@ -181,9 +180,8 @@ def test_openmetrics_of_all_workers_parses(workers: Workers) -> None:
     assert found["sqlalchemy_pool_checkouts_total"] == 980
 
 
-def test_a_scrape_sees_what_has_just_happened(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scrape_sees_what_has_just_happened(sharing: Sharing) -> None:
     """What this process has to say is published before its files are read."""
-    monkeypatch.setattr(_PROCESS, "sharing", Sharing(_PROCESS.exports, _PROCESS.warn_once))
     app = metrics_app()
     engine = create_engine("sqlite://", poolclass=QueuePool)
     with instrument(engine, name="fresh") as pool:

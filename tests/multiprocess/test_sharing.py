@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import create_engine
@@ -98,11 +97,8 @@ def test_an_engine_that_was_dropped_is_counted_to_its_end(tmp_path: Path) -> Non
     assert value(tmp_path, "connections_max") == 0
 
 
-def test_the_next_publication_is_half_a_second_away(
-    workers: Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_publication_is_half_a_second_away(workers: Workers, sharing: Sharing) -> None:
     """That is the most that a killed process loses, and half of what is promised; longer looks do not delay it."""
-    monkeypatch.setattr(_PROCESS, "sharing", Sharing(_PROCESS.exports, _PROCESS.warn_once))
     engine = create_engine("sqlite://", poolclass=QueuePool)
     with instrument(engine, name="orders", leaks=None):
         _PROCESS.watcher.stop()

@@ -16,9 +16,6 @@ from pool_exporter.ledger import Ledger
 from pool_exporter.uses import Entry
 from tests.laws import assert_laws
 
-# As of Python 3.13 SQLite says what a dropped engine leaves to the collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
-
 CHURN = 300
 
 

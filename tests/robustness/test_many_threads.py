@@ -17,9 +17,6 @@ from sqlalchemy.pool import QueuePool
 from pool_exporter import instrument, owner
 from tests.laws import assert_laws
 
-# As of Python 3.13 SQLite says what a dropped engine leaves to the collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
-
 THREADS = 64
 ROUNDS = 100
 
