@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import os
+import subprocess
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,3 +66,22 @@ def sharing(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shari
     monkeypatch.setattr(_PROCESS, "sharing", made)
     yield made
     atexit.unregister(made._end)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a file system of its own with room for the first files only."""
+    path = tmp_path / "small"
+    path.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        if os.environ.get("CI"):
+            pytest.fail(f"cannot mount a small file system: {done.stderr}")
+        pytest.skip("needs the right to mount a file system")
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)

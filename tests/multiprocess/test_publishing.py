@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from pool_exporter import HistogramSnapshot, PoolSnapshot
 from pool_exporter.catalogue import Detail
+from pool_exporter.exporters import presence
 from pool_exporter.exporters.multiprocess import FULL_SECONDS, NoRoom, Publisher, Subject, directory
 from pool_exporter.exporters.prometheus import PoolCollector
 from tests.exporters.snapshots import snapshot
@@ -223,25 +223,6 @@ def test_a_failing_pool_costs_itself_only(workers: Workers) -> None:
     assert workers.value("checkouts_total", pool="reports") == 980
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a file system of its own with room for the first files only."""
-    path = tmp_path / "small"
-    path.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        if os.environ.get("CI"):
-            pytest.fail(f"cannot mount a small file system: {done.stderr}")
-        pytest.skip("needs the right to mount a file system")
-    yield path
-    subprocess.run(["umount", "--lazy", path], check=True)
-
-
 def test_a_full_disk_kills_nobody(
     workers: Workers, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +246,18 @@ def test_a_full_disk_kills_nobody(
     process.publish()
     assert workers.value("owner_connections", owner="a") == 2
     assert workers.value("owner_connections", owner="b") == 1
+
+
+def test_a_clock_that_jumps_changes_nothing(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the time of day is set to, each publication is whole, and nothing goes back."""
+    process = Process(orders(checkouts=1))
+    for number, now in enumerate((2e9, 0.0, 4e9, 1e9), start=1):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        process.pools[0] = orders(checkouts=number)
+        process.publish()
+        assert presence.leave_note(str(workers.path)) == []
+        assert workers.value("checkouts_total") == number
+        assert presence.bury_dead(str(workers.path)) == []
 
 
 def test_the_registry_of_the_collector_needs_no_directory() -> None:

@@ -236,3 +236,12 @@ def test_a_directory_that_is_a_file_is_said_and_harms_nobody(tmp_path: Path) -> 
     done = run("engine.connect().close(); print(pool.snapshot().checkouts)\n", path)
     assert done.stdout.split() == ["1"]
     assert "is not a directory" in done.stderr
+
+
+def test_a_read_only_directory_is_said_and_harms_nobody(small_disk: Path) -> None:
+    """The application runs to its end."""
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    done = run("engine.connect().close(); print(pool.snapshot().checkouts)\n", small_disk)
+    assert done.stdout.split() == ["1"]
+    assert "cannot be written to; give this process's user the right to" in done.stderr.splitlines()[0]
+    assert list(small_disk.iterdir()) == []
