@@ -17,6 +17,7 @@ from typing import NamedTuple
 import httpx
 import psutil
 import pytest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from tests.postgres import PostgresServer, _free_port, until
 
@@ -103,6 +104,24 @@ class Server:
             row = observer.execute("SELECT count(*) FROM orders").fetchone()
             assert row is not None
             return int(row[0])
+
+    def by_process(self) -> dict[str, tuple[float, int]]:
+        """Return the checkins in each process's own files, and the orders that the database has of it."""
+        with self.postgres.observer() as observer:
+            rows = dict(
+                observer.execute("SELECT worker::text, count(*) FROM orders GROUP BY worker").fetchall()
+            )
+        found = {}
+        for file in sorted((self.directory / "metrics").glob("counter_*.db")):
+            pid = file.stem.removeprefix("counter_")
+            values = {
+                sample.name: sample.value
+                for family in MultiProcessCollector.merge([str(file)])  # type: ignore[no-untyped-call]  # untyped upstream
+                for sample in family.samples
+                if sample.labels == {"pool": "orders"}
+            }
+            found[pid] = (values.get("sqlalchemy_pool_checkins_total", 0.0), int(rows.get(pid, 0)))
+        return found
 
     def log(self) -> str:
         """Return what the server printed."""
