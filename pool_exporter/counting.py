@@ -104,6 +104,12 @@ class Counting(Deferring):
                     seconds = started - use.began
                     waited.counts[bisect_left(waited.bounds, seconds)] += 1
                     waited.sum += seconds
+                elif entry.connection_key is None:  # its pool was abandoned meanwhile, and the acquire ended
+                    entry.use = None
+                    if not notes or type(notes[0]) is not Use:
+                        return
+                    use = notes.popleft()  # type: ignore[assignment]  # only who has the lock takes notes
+                    continue
                 else:  # the process forked meanwhile: its acquires are not ours
                     counts.adopted += 1
                 if entry.uses and not entry.shared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,15 @@ logger = logging.getLogger("pool_exporter")
 
 _LOCK = threading.RLock()  # guards _CURRENT
 _CURRENT: list[AllInstrumentation] = []  # the one that is in force, if any
+
+
+def _after_fork() -> None:
+    global _LOCK  # noqa: PLW0603 - a thread that did not survive may have held it
+    _LOCK = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class AllInstrumentation:
@@ -98,7 +108,8 @@ def instrument_all(
     The options are those of `instrument()`, for all engines; each engine has a name of its own unless
     there is a `group`. An engine for which the application calls `instrument()`, before or after,
     is as that call says. Engines are seen when `create_engine()` or `create_async_engine()` makes them,
-    wherever those were imported from: SQLAlchemy's `URL` is told so, which `uninstrument()` takes back.
+    wherever those were imported from: SQLAlchemy's `URL` is told so, which `uninstrument()` takes back. Those that
+    there are already are found among what the garbage collector knows, so call it before `gc.freeze()`.
 
     Called again with the same options it returns the same object. Raises `TypeError` or `ValueError` for
     an argument that cannot be right, and `ValueError` for other options than those in force. With

@@ -60,6 +60,11 @@ class Group(Instrumentation):
             )
         return self._last_state or PoolState.unknown(self._name)
 
+    def _after_fork(self) -> None:
+        for member in self._present():
+            member.after_fork()
+        super()._after_fork()
+
     def _gone(self) -> bool:
         return False
 

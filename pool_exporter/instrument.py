@@ -165,7 +165,8 @@ class _Process:
         self.sharing.after_fork_in_child()
         for export in self.exports.all():
             export.names.after_fork()
-            for _, pool in export.names.items():
+            export.faults.after_fork()
+            for pool in export.names.holders():
                 pool._after_fork()
         self.watch()
 
@@ -222,7 +223,7 @@ def instrument(
         raise not_an_engine(engine)
     with _PROCESS.lock:
         known = _known(root)
-        if known is not None and known._implicit and _different(known, options):
+        if known is not None and known._implicit and options != known.options:
             known.uninstrument()  # what is asked for goes before what was done unasked
             known = None
         if known is not None:

@@ -202,6 +202,8 @@ class Instrumentation:
 
     def _after_fork(self) -> None:
         self._unlogged.clear()  # the parent's
+        if self._attachment is not None:
+            self._attachment.after_fork()
         self._ledger.reset_after_fork(still_connected)
 
     def __enter__(self) -> Instrumentation:

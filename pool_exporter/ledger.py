@@ -45,11 +45,9 @@ class Ledger(Counting):
             return None
         return (self._operations, counts.checkouts, counts.checkins, self.faults.count)
 
-    def untouched(self) -> bool:
-        """Tell whether nothing has ever been acquired or connected."""
-        counts = self.counts
-        begun = counts.checkouts + counts.timeouts + counts.cancelled_acquires + counts.failed_acquires
-        return not (begun or counts.connects or self._pending or self._notes)
+    def has_open(self) -> bool:
+        """Tell whether a connection is open. Waits for nobody."""
+        return any(entry.open for entry in tuple(self._entries))
 
     def reset_after_fork(self, alive: Callable[[Entry], bool]) -> None:
         """Start again in a forked child from the connections it inherited.

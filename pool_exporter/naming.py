@@ -74,6 +74,11 @@ class Names(Generic[T]):
             self._holders = {name: ref for name, ref in self._holders.items() if ref() is not None}
         return [(name, holder) for name, holder in found if holder is not None]
 
+    def holders(self) -> list[T]:
+        """Return all living holders, also those that lost their names; asks none of them, and waits for nobody."""
+        refs = [*self._holders.values(), *(ref for _, ref in self._nameless)]
+        return [holder for ref in refs if (holder := ref()) is not None]
+
     def after_fork(self) -> None:
         """Replace the lock, which a thread that did not survive the fork may have held."""
         self._lock = threading.RLock()

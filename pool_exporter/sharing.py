@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pool_exporter.exporters import presence
 from pool_exporter.exporters.multiprocess import (
@@ -47,7 +48,7 @@ class Sharing:
         self._known: dict[int, _Known] = {}  # by token
         self._faults = Faults()
         self._noted_at = float("-inf")
-        self._has_forked = False
+        self._marks_at_fork: dict[int, tuple[int, ...] | None] = {}  # by token
         self._ending = False
 
     def begin(self) -> None:
@@ -59,6 +60,7 @@ class Sharing:
             self._check(path)
             self._publisher = Publisher(self._subjects, self._failed)
             atexit.register(self._end)
+            self._end_with_multiprocessing()
         elif os.environ.get(DIRECTORY_VARIABLE):
             self._warn_once(
                 "%s was set after prometheus_client was imported, which therefore does not heed it: pool metrics "
@@ -71,6 +73,16 @@ class Sharing:
                 "have a process label; set %s to an empty directory before the server starts to see all of them",
                 DIRECTORY_VARIABLE,
             )
+
+    def _end_with_multiprocessing(self) -> None:
+        """See to it that a process of multiprocessing publishes a last time: it leaves without `atexit`.
+
+        One that is forked forgets what is to be done at its end, and then what is registered is called.
+        """
+        util: Any = sys.modules.get("multiprocessing.util")
+        if util is not None:
+            util.Finalize(None, self._end, exitpriority=0)
+            util.register_after_fork(self, Sharing._end_with_multiprocessing)
 
     def _check(self, path: str) -> None:
         if not os.path.isdir(path):
@@ -98,7 +110,9 @@ class Sharing:
         self._noted_at = now
         try:
             warnings = presence.leave_note(path)
-        except OSError as error:
+            # Whoever is scraped by another's collector does not look who is dead.
+            presence.bury_dead(path)
+        except Exception as error:
             self._failed(error)
             return
         for warning in warnings:
@@ -114,16 +128,18 @@ class Sharing:
                 token, ledger = pool._token, pool._ledger
                 seen.add(token)
                 self._known[token] = _Known(weakref.ref(pool), ledger, pool.name)
-                # What forks before it has used a pool is a server's parent, and its workers use theirs.
-                over = self._ending or (self._has_forked and ledger.untouched())
-                yield Subject(token, ledger.mark(), over, pool.snapshot)
+                mark = ledger.mark()
+                # What has not used a pool since it forked is a server's parent, whose workers use theirs.
+                parent = mark is not None and mark == self._marks_at_fork.get(token) and not ledger.has_open()
+                yield Subject(token, mark, self._ending or parent, pool.snapshot)
                 del pool  # so that what the application drops goes, also while the others are published
         for token in self._known.keys() - seen:
             known = self._known.pop(token)
-            yield Subject(token, None, True, _last_snapshot(known))
+            yield Subject(token, None, True, _last_snapshot(known), last=True)
 
     def _end(self) -> None:
         """Publish a last time, before the process ends: what it has counted stays, what it holds is nothing."""
+        self.publish()  # what has only just begun has not been published at all
         self._ending = True
         self.publish()
 
@@ -134,18 +150,23 @@ class Sharing:
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        self._has_forked = True
-        if self._publisher is not None:
-            self._publisher.after_fork_in_parent()
+        if self._publisher is None:
+            return
+        self._publisher.after_fork_in_parent()
+        for export in self._exports.served():
+            for pool in export.names.holders():
+                self._marks_at_fork[pool._token] = pool._ledger.mark()
 
     def after_fork_in_child(self) -> None:
         """Begin with nothing."""
         self._known.clear()
         self._faults.after_fork()
         self._noted_at = float("-inf")
-        self._has_forked = False
+        self._marks_at_fork.clear()
+        self._ending = False
         if self._publisher is not None:
             self._publisher.after_fork_in_child()
+            self._end_with_multiprocessing()
 
 
 def _last_snapshot(known: _Known) -> Callable[[], PoolSnapshot]:

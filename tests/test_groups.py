@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from pool_exporter import Instrumentation, LeakPolicy, PoolSnapshot, instrument, owner
+from pool_exporter.uses import Use
 from tests.laws import assert_laws
 
 
@@ -244,3 +245,23 @@ def test_other_options_of_a_member_are_said(tenants: Tenants) -> None:
     ):
         instrument(engine, group="others", registry=tenants.registry)
     assert instrument(engine, registry=tenants.registry).name == "tenants"
+
+
+def test_an_acquire_that_ends_while_its_engine_is_taken_off(tenants: Tenants) -> None:
+    """Its connection came in the very moment: it is no checkout, since nobody would see it come back."""
+    engine, pool = tenants.add()
+    _, other = tenants.add()
+    engine.connect().close()
+    assert pool._attachment is not None
+    tap = pool._attachment.tap
+    attribute = tap.attribute
+
+    def taken_off(use: Use) -> None:
+        attribute(use)
+        pool.uninstrument()
+
+    tap.attribute = taken_off
+    with engine.connect():
+        now = checked(other)
+    assert checked(other).checkouts == now.checkouts == 1
+    assert now.cancelled_acquires == 1

@@ -229,3 +229,13 @@ def test_switched_off_it_touches_nothing() -> None:
         env={"POOL_EXPORTER_DISABLED": "1"},
     )
     assert done.stdout.split() == ["True", "[]"]
+
+
+def test_an_explicit_call_goes_before_an_implicit_one(registry: CollectorRegistry) -> None:
+    """Also where what it asks for are the defaults."""
+    instrument_all(registry=registry, group="all", statements=False)
+    engine = made()
+    with instrument(engine, registry=registry) as pool:
+        engine.connect().close()
+        assert pool.name.startswith("pool-0")
+        assert pool.snapshot().statements is not None

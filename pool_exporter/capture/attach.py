@@ -170,6 +170,10 @@ class Attachment:
             if record is not None and mark_of(record) is entry:
                 delattr(record, ATTRIBUTE)
 
+    def after_fork(self) -> None:
+        """Replace the lock, which a thread that did not survive the fork may have held."""
+        self._attaching = threading.Lock()
+
     def _take_off(self) -> None:
         for unwrap in self._unwrap:
             unwrap()

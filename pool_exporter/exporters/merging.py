@@ -41,7 +41,7 @@ class WorkersCollector(Collector):
             publisher.publish()
         try:
             presence.bury_dead(self._path)
-        except OSError as error:
+        except Exception as error:  # notes may be anybody's
             logger.debug("cannot look for dead processes in %s: %s", self._path, error)
         files = glob.glob(os.path.join(glob.escape(self._path), "*.db"))
         try:

@@ -54,13 +54,15 @@ class Subject(NamedTuple):
     """One pool to publish. `token` tells pools apart, also those that have one name one after the other.
 
     `mark` is equal to the last one where nothing has happened since; None where something is going
-    on. `over` says that it is the last time: its counters stay, its gauges go to 0.
+    on. `over` says that the pool is not in use here: its gauges go to 0, its counters stay. `last` says that
+    nothing more will come of it.
     """
 
     token: int
     mark: object
     over: bool
     take: Callable[[], PoolSnapshot]
+    last: bool = False
 
 
 Key = tuple[str, tuple[str, ...]]
@@ -171,7 +173,7 @@ class Publisher:
             return
         failure = self._write_changes(subject, detail, pool)
         pool.mark, pool.looked_at = (subject.mark if failure is None else None), now
-        if subject.over:
+        if subject.last:
             del self._pools[subject.token]
             for samples in pool.samples.values():
                 for key in samples:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from prometheus_client.multiprocess import mark_process_dead
 
 BEAT_SECONDS = 10.0
-"""The age at which a note is taken for that of a process that is gone, if nobody can look."""
+"""The age below which a note of another namespace is taken for that of a process that is there."""
 
 _PATTERN = "pool_exporter_{}.process"
 
@@ -46,7 +46,7 @@ class Presence(NamedTuple):
             return True
         try:
             os.kill(self.pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return False
         except OSError:  # it is there, and another user's
             return True
@@ -101,7 +101,16 @@ def bury_dead(path: str) -> list[int]:
             with contextlib.suppress(OSError):
                 os.unlink(note_path(path, one.pid))
             buried.append(one.pid)
+    _remove_cut_off(path)
     return buried
+
+
+def _remove_cut_off(path: str) -> None:
+    """Remove files that a process has opened and not begun to write, when it was cut off: they stop every reader."""
+    for file in glob.glob(os.path.join(glob.escape(path), "*.db")):
+        with contextlib.suppress(OSError):
+            if os.path.getsize(file) == 0 and _age(file) >= BEAT_SECONDS:
+                os.unlink(file)
 
 
 def _read(note: str) -> Presence | None:
@@ -110,7 +119,7 @@ def _read(note: str) -> Presence | None:
         with open(note, encoding="utf-8") as file:
             said = json.load(file)
         return Presence(int(said["pid"]), *(str(said[key]) for key in Presence._fields[1:]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -12,7 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client.exposition import make_wsgi_app
@@ -148,13 +148,21 @@ class _SharedServer(MetricsServer):
 
     def _begin(self) -> bool:
         """Listen, if no other worker does. Raises OSError if a stranger has the port."""
-        if not self._turn.take():
-            return False
+        sure = True
+        try:
+            if not self._turn.take():
+                return False
+        except OSError as error:
+            # Then it cannot be told whether it is a stranger who has the port, or another worker.
+            sure = False
+            logger.debug("no file to take turns by: %s", error)
         try:
             self._own = MetricsServer(self._listen())
-        except BaseException:
+        except OSError as error:
             self._turn.give_back()
-            raise
+            if sure or error.errno != errno.EADDRINUSE:
+                raise
+            return False
         return True
 
     def _wait(self) -> None:
@@ -234,6 +242,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     """
 
     daemon_threads = True
+    listening: ClassVar[set[_Server]] = set()  # those of this process
     # On Windows the option lets two servers have one port, instead of one that has just closed.
     allow_reuse_address = os.name == "posix"
     allow_reuse_port = False
@@ -245,6 +254,11 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         self.context = context
         super().__init__((host, port), _Handler)
         self.set_app(make_wsgi_app(registry))
+        self.listening.add(self)
+
+    def server_close(self) -> None:
+        self.listening.discard(self)
+        super().server_close()
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # not HTTPServer's, which resolves the host
@@ -262,6 +276,17 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         # Clients that hang up, scan ports or fail the handshake are no event for the application.
         logger.debug("metrics request from %s failed", client_address, exc_info=True)
+
+
+def _after_fork() -> None:
+    # A child that outlives this process would keep the port, and accept nobody.
+    for server in tuple(_Server.listening):
+        server.socket.close()
+    _Server.listening.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _url(host: str, port: int, *, secure: bool) -> str:

@@ -5,17 +5,17 @@ A lock on a file says so, which the system takes off when its holder ends, howev
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
-import weakref
 
 try:
     import fcntl
 except ImportError:  # Windows, whose servers do not fork
     fcntl = None  # type: ignore[assignment]  # tested for below
 
-_HELD: weakref.WeakSet[Turn] = weakref.WeakSet()
+_HELD: set[Turn] = set()
 
 
 class Turn:
@@ -38,6 +38,8 @@ class Turn:
         # Not through a link, which in a directory for all somebody else may have put there.
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
+            if os.fstat(file).st_uid != os.geteuid():
+                raise PermissionError(f"{self._path} is another user's")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             current = os.stat(self._path)
             if (current.st_dev, current.st_ino) != (os.fstat(file).st_dev, os.fstat(file).st_ino):
@@ -55,7 +57,9 @@ class Turn:
         """Let another worker have it; does nothing twice."""
         file, self._file = self._file, None
         if file is not None:
-            os.unlink(self._path)
+            _HELD.discard(self)
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
             os.close(file)
 
     def forget(self) -> None:
@@ -68,6 +72,7 @@ class Turn:
 def _after_fork() -> None:
     for turn in tuple(_HELD):
         turn.forget()
+    _HELD.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -55,6 +55,19 @@ def test_a_torn_file_costs_its_own_numbers(workers: Workers, caplog: pytest.LogC
     ]
 
 
+def test_a_file_that_was_cut_off_is_removed(workers: Workers) -> None:
+    """An empty file stops prometheus_client's own collector; it goes when its process has had time enough to write."""
+    Process(orders()).publish()
+    empty = workers.path / "counter_4711.db"
+    empty.touch()
+    presence.bury_dead(str(workers.path))
+    assert empty.exists()
+    os.utime(empty, (0, 0))
+    presence.bury_dead(str(workers.path))
+    assert not empty.exists()
+    assert workers.value("checkouts_total") == 980
+
+
 def test_a_directory_that_is_gone_is_an_empty_page(workers: Workers) -> None:
     """Nothing to read is nothing to say, and no error."""
     assert generate_latest(workers_registry(str(workers.path / "gone"))) == b""

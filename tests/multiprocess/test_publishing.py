@@ -37,7 +37,8 @@ class Process:
 
     def subjects(self) -> Iterator[Subject]:
         for token in self.pools:
-            yield Subject(token, self.marks.get(token), token in self.over, self.taking(token))
+            over = token in self.over
+            yield Subject(token, self.marks.get(token), over, self.taking(token), last=over)
 
     def taking(self, token: int) -> Callable[[], PoolSnapshot]:
         def take() -> PoolSnapshot:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import create_engine
 from sqlalchemy.pool import QueuePool
 
 from pool_exporter import instrument
+from pool_exporter.exporters import presence
 from pool_exporter.exporters.merging import WorkersCollector
 from pool_exporter.exporters.multiprocess import PUBLISH_SECONDS
 from pool_exporter.instrument import _PROCESS
@@ -245,3 +248,95 @@ def test_a_read_only_directory_is_said_and_harms_nobody(small_disk: Path) -> Non
     assert done.stdout.split() == ["1"]
     assert "cannot be written to; give this process's user the right to" in done.stderr.splitlines()[0]
     assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_children_of_multiprocessing_leave_nothing_out(tmp_path: Path, method: str) -> None:
+    """They end without `atexit`, as soon as they are done: what they did counts, and every file is whole."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import multiprocessing\n" + HEAD + "def work():\n"
+        "    engine.dispose(close=False)\n"
+        "    for _ in range(5): engine.connect().close()\n"
+        "if __name__ == '__main__':\n"
+        f"    context = multiprocessing.get_context({method!r})\n"
+        "    children = [context.Process(target=work) for _ in range(6)]\n"
+        "    for child in children: child.start()\n"
+        "    for child in children: child.join()\n"
+        "    print({child.exitcode for child in children})\n"
+    )
+    files = tmp_path / "files"
+    files.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(files)},
+    )
+    assert done.stdout.split() == ["{0}"]
+    assert value(files, "checkouts_total") == 30
+    assert all(file.stat().st_size for file in files.glob("*.db"))
+
+
+def test_a_parent_that_has_used_its_pool_before_it_forked_is_no_worker(tmp_path: Path) -> None:
+    """Tables were made, say: what counts is that nothing is open, and that nothing was used since."""
+    done = run(
+        "from pool_exporter.instrument import _PROCESS\n"
+        "from pool_exporter.exporters.merging import workers_registry\n"
+        "from pool_exporter.exporters.multiprocess import directory\n"
+        "def processes():\n"
+        "    _PROCESS.sharing.publish()\n"
+        "    found = workers_registry(directory())\n"
+        "    print(found.get_sample_value('sqlalchemy_pool_processes', {'pool': 'orders'}))\n"
+        "engine.connect().close(); engine.dispose(); processes()\n"
+        "if os.fork() == 0: _PROCESS.watcher.stop(); os._exit(0)\n"
+        "os.wait(); processes()\n"
+        "engine.connect().close(); processes()\n",
+        tmp_path,
+    )
+    assert done.stdout.split() == ["1.0", "0.0", "1.0"]
+    assert value(tmp_path, "checkouts_total") == 2
+
+
+def test_a_bad_note_stops_nothing(workers: Workers, sharing: Sharing) -> None:
+    """Whatever somebody has written there, this process publishes, and scrapes are answered."""
+    for number, pid in enumerate(("1e400", "1" + "0" * 24, '"x"', "[" * 50_000)):
+        said = f'{{"pid": {pid}, "namespace": {json.dumps(presence._namespace())}, "started": "", "program": "x"}}'
+        Path(presence.note_path(str(workers.path), number)).write_text(said)
+    engine = create_engine("sqlite://", poolclass=QueuePool)
+    with instrument(engine, name="orders"):
+        engine.connect().close()
+        assert sharing.publish() == PUBLISH_SECONDS
+        assert value_now(workers.path, "checkouts_total") == 1
+
+
+def test_gauges_of_the_dead_go_without_a_scrape_of_ours(workers: Workers, sharing: Sharing) -> None:
+    """An endpoint made of prometheus_client's own collector looks for nobody; so every worker does, now and then."""
+    engine = create_engine("sqlite://", poolclass=QueuePool)
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    for mode in ("livesum", "livemax"):
+        (workers.path / f"gauge_{mode}_{dead.pid}.db").write_bytes(b"")
+    said = presence.Presence.own()._replace(pid=dead.pid)
+    Path(presence.note_path(str(workers.path), dead.pid)).write_text(json.dumps(said._asdict()))
+    with instrument(engine, name="orders"):
+        sharing.publish()
+    assert not list(workers.path.glob(f"gauge_*_{dead.pid}.db"))
+
+
+def test_a_pool_that_lost_its_name_starts_again_in_a_child(tmp_path: Path) -> None:
+    """What it had counted in the parent is the parent's, also if it is used again."""
+    run(
+        "for _ in range(100): engine.connect().close()\n"
+        "engine.dispose()\n"
+        "other = create_engine('sqlite://', poolclass=QueuePool)\n"
+        "kept = instrument(other, name='orders'); other.connect().close()\n"
+        "child = os.fork()\n"
+        "if child: os.waitpid(child, 0)\n"
+        "else: engine.connect().close(); engine.connect().close()\n",
+        tmp_path,
+    )
+    assert value(tmp_path, "checkouts_total") == 101
+    assert value(tmp_path, "checkouts_total", pool="orders-2") == 2

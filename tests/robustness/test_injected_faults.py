@@ -7,6 +7,7 @@ import gc
 import logging
 import sys
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -89,16 +90,14 @@ async def run(
         generate_latest(registry)
         with owner("application"), opentelemetry.trace.use_span(SPAN):
             steps = await application.run()
-        process.soon()
-        process.check()
+        process._look(time.monotonic())
         for instrumentation in instrumentations:
             instrumentation.held()
         await connection.close()
         await late.engine.dispose()
         steps += use_pools(others)
         generate_latest(registry)
-        process.soon()
-        process.check()
+        process._look(time.monotonic())
     await application.engine.dispose()
     gc.collect()
     for _ in range(3):  # for the loop to let go of what was collected
@@ -136,9 +135,9 @@ AT_OTHER_TIMES = {
     # By uninstrument() and after a fork.
     *("attach:Attachment.detach", "attach:Attachment._take_off", "naming:Names.release"),
     *("attach:still_connected", "ledger:Ledger.reset_after_fork", "naming:Names.after_fork"),
-    "uses:Entry.uses_noted",
+    *("uses:Entry.uses_noted", "attach:Attachment.after_fork", "naming:Names.holders"),
     # With other workers to share with.
-    *("ledger:Ledger.mark", "ledger:Ledger.untouched"),
+    *("ledger:Ledger.mark", "ledger:Ledger.has_open"),
     # With many engines: of a group, and of all.
     *("counting:Counting.abandon", "counting:Counting._abandon", "ledger:Ledger.pending"),
     *(
