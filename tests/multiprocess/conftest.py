@@ -66,6 +66,7 @@ def sharing(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shari
     monkeypatch.setattr(_PROCESS, "sharing", made)
     yield made
     atexit.unregister(made._end)
+    made._publisher = None  # for whatever else is to be done at the end of this process
 
 
 @pytest.fixture
