@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from pool_exporter.catalogue import Detail
 from pool_exporter.exporters import presence
 from pool_exporter.exporters.multiprocess import (
     DIRECTORY_VARIABLE,
@@ -36,6 +37,7 @@ class _Known(NamedTuple):
     pool: weakref.ref[Instrumentation]
     ledger: Ledger
     name: str
+    detail: Detail
 
 
 class Sharing:
@@ -127,15 +129,15 @@ class Sharing:
             for pool in export.pools():
                 token, ledger = pool._token, pool._ledger
                 seen.add(token)
-                self._known[token] = _Known(weakref.ref(pool), ledger, pool.name)
+                self._known[token] = _Known(weakref.ref(pool), ledger, pool.name, export.detail)
                 mark = ledger.mark()
                 # What has not used a pool since it forked is a server's parent, whose workers use theirs.
                 parent = mark is not None and mark == self._marks_at_fork.get(token) and not ledger.has_open()
-                yield Subject(token, mark, self._ending or parent, pool.snapshot)
+                yield Subject(token, mark, self._ending or parent, pool.snapshot, detail=export.detail)
                 del pool  # so that what the application drops goes, also while the others are published
         for token in self._known.keys() - seen:
             known = self._known.pop(token)
-            yield Subject(token, None, True, _last_snapshot(known), last=True)
+            yield Subject(token, None, True, _last_snapshot(known), last=True, detail=known.detail)
 
     def _end(self) -> None:
         """Publish a last time, before the process ends: what it has counted stays, what it holds is nothing."""
@@ -153,9 +155,11 @@ class Sharing:
         if self._publisher is None:
             return
         self._publisher.after_fork_in_parent()
-        for export in self._exports.served():
-            for pool in export.names.holders():
-                self._marks_at_fork[pool._token] = pool._ledger.mark()
+        self._marks_at_fork = {
+            pool._token: pool._ledger.mark()
+            for export in self._exports.served()
+            for pool in export.names.holders()
+        }
 
     def after_fork_in_child(self) -> None:
         """Begin with nothing."""

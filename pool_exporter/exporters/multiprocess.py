@@ -55,7 +55,7 @@ class Subject(NamedTuple):
 
     `mark` is equal to the last one where nothing has happened since; None where something is going
     on. `over` says that the pool is not in use here: its gauges go to 0, its counters stay. `last` says that
-    nothing more will come of it.
+    nothing more will come of it. `detail` says which metrics.
     """
 
     token: int
@@ -63,6 +63,7 @@ class Subject(NamedTuple):
     over: bool
     take: Callable[[], PoolSnapshot]
     last: bool = False
+    detail: Detail = "full"
 
 
 Key = tuple[str, tuple[str, ...]]
@@ -116,12 +117,10 @@ class Publisher:
         subjects: Callable[[], Iterable[Subject]],
         fault: Callable[[BaseException], None],
         *,
-        detail: Callable[[], Detail] = lambda: "full",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._subjects = subjects
         self._fault = fault
-        self._detail = detail
         self._clock = clock
         self._lock = threading.Lock()  # guards what follows, and that nothing is written over a fork
         self._held_over_fork = False
@@ -136,10 +135,9 @@ class Publisher:
         """Bring the files up to date; `gently` lets other threads run between two pools. Never raises."""
         with self._lock:
             try:
-                detail = self._detail()
                 for subject in self._subjects():
                     try:
-                        self._publish(subject, detail)
+                        self._publish(subject)
                     except Exception as error:
                         self._fault(error)
                     if gently:
@@ -161,7 +159,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._begin()
 
-    def _publish(self, subject: Subject, detail: Detail) -> None:
+    def _publish(self, subject: Subject) -> None:
         now = self._clock()
         pool = self._pools.get(subject.token)
         if subject.over:
@@ -171,7 +169,7 @@ class Publisher:
             pool = self._pools[subject.token] = _Pool()
         elif subject.mark == pool.mark is not None and now - pool.looked_at < FULL_SECONDS:
             return
-        failure = self._write_changes(subject, detail, pool)
+        failure = self._write_changes(subject, pool)
         pool.mark, pool.looked_at = (subject.mark if failure is None else None), now
         if subject.last:
             del self._pools[subject.token]
@@ -181,11 +179,11 @@ class Publisher:
         if failure is not None:
             raise failure
 
-    def _write_changes(self, subject: Subject, detail: Detail, pool: _Pool) -> Exception | None:
+    def _write_changes(self, subject: Subject, pool: _Pool) -> Exception | None:
         """Write what differs from the last time; return what failed: one value must not keep back the others."""
         snapshot = subject.take()
         failure: Exception | None = None
-        for metric in prometheus_metrics(detail):
+        for metric in prometheus_metrics(subject.detail):
             given = attrgetter(metric.field)(snapshot)
             if subject.over and metric.kind in ("gauge", "info"):
                 given = None

@@ -31,14 +31,15 @@ class Process:
         self.now = 0.0
         self.taken = 0
         self.errors: list[BaseException] = []
-        self.publisher = Publisher(
-            self.subjects, self.errors.append, detail=lambda: detail, clock=lambda: self.now
-        )
+        self.detail: Detail = detail
+        self.publisher = Publisher(self.subjects, self.errors.append, clock=lambda: self.now)
 
     def subjects(self) -> Iterator[Subject]:
         for token in self.pools:
             over = token in self.over
-            yield Subject(token, self.marks.get(token), over, self.taking(token), last=over)
+            yield Subject(
+                token, self.marks.get(token), over, self.taking(token), last=over, detail=self.detail
+            )
 
     def taking(self, token: int) -> Callable[[], PoolSnapshot]:
         def take() -> PoolSnapshot:

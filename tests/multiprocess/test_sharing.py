@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import create_engine
@@ -340,3 +341,15 @@ def test_a_pool_that_lost_its_name_starts_again_in_a_child(tmp_path: Path) -> No
     )
     assert value(tmp_path, "checkouts_total") == 101
     assert value(tmp_path, "checkouts_total", pool="orders-2") == 2
+
+
+def test_less_detail_is_less_in_the_files_too(workers: Workers, sharing: Sharing) -> None:
+    """A registry's pools with detail="basic" publish the series that they export, and no others."""
+    registry = CollectorRegistry()
+    engine = create_engine("sqlite://", poolclass=QueuePool)
+    with instrument(engine, name="orders", registry=registry, detail="basic"):
+        sharing.publish()
+        names = {name for name, _ in workers.merged()}
+        assert names == {sample.name for family in registry.collect() for sample in family.samples}
+    sharing.publish()
+    assert {name for name, _ in workers.merged()} == names
