@@ -62,6 +62,33 @@ def test_a_child_keeps_neither_port_nor_turn() -> None:
         os.waitpid(child, 0)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_child_does_not_keep_the_turn_of_a_killed_parent() -> None:
+    """The lock is off as soon as its taker is gone, whoever was forked meanwhile."""
+    turn = serving.Turn("127.0.0.1", 1)
+    assert turn.take()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, b"x")
+        signal.pause()
+        os._exit(0)
+    try:
+        assert os.read(reader, 1) == b"x"
+        assert turn._file is not None
+        os.close(turn._file)  # as the system does for a process that is killed
+        turn._file = None
+        again = serving.Turn("127.0.0.1", 1)
+        assert again.take()
+        again.give_back()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reader)
+        os.close(writer)
+
+
 @pytest.mark.parametrize("trouble", ["directory", "link", "missing"])
 def test_without_a_usable_file_workers_share_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
