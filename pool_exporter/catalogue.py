@@ -69,7 +69,8 @@ class Metric(NamedTuple):
     of the value is: "seconds" or a counted noun. `labels` come after `pool`; for a single
     bounded label `values` lists all its values, which are exported from the start. `open_label`
     marks a label whose values appear as they happen. `buckets` are upper bounds in seconds, the last one (+Inf) implied.
-    `merging` says how a gauge of several worker processes becomes one.
+    `merging` says how a gauge of several worker processes becomes one. `convention_sums` says that
+    OpenTelemetry's convention knows no labels: the instrument is the sum over `values`.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Metric(NamedTuple):
     open_label: bool = False
     buckets: tuple[float, ...] = ()
     convention: str | None = None
+    convention_sums: bool = False
     basic: bool = False
     in_prometheus: bool = True
     attribute: str | None = None
@@ -195,7 +197,20 @@ CATALOGUE: tuple[Metric, ...] = (
         labels=("phase",),
         values=PHASES,
         convention="db.client.connection.pending_requests",
+        convention_sums=True,
         basic=True,
+    ),
+    Metric(
+        "pending_requests_by_phase",
+        "gauge",
+        "requests",
+        "Acquires in progress by phase, where the conventions have only their sum; queued ones wait for a connection to come back.",
+        labels=("phase",),
+        values=PHASES,
+        attribute="pending_requests",
+        convention="sqlalchemy.pool.pending_requests",
+        basic=True,
+        in_prometheus=False,
     ),
     Metric(
         "oldest_pending_seconds",

@@ -27,6 +27,7 @@ CONVENTIONS = {
     "size": ("db.client.connection.idle.max", "{connection}"),
     "idle_min": ("db.client.connection.idle.min", "{connection}"),
     "pending_requests": ("db.client.connection.pending_requests", "{request}"),
+    "pending_requests_by_phase": ("sqlalchemy.pool.pending_requests", "{request}"),
     "timeouts_total": ("db.client.connection.timeouts", "{timeout}"),
     "wait_seconds": ("db.client.connection.wait_time", "s"),
     "use_seconds": ("db.client.connection.use_time", "s"),
@@ -74,7 +75,8 @@ def test_no_collector_name_is_a_prometheus_name() -> None:
     """Both roads may lead into one Prometheus, where one name must not mean two things."""
     prometheus = {name for metric in CATALOGUE for name in VOCABULARIES["prometheus"](metric)}
     collector = {name for metric in CATALOGUE for name in VOCABULARIES["collector"](metric)}
-    same = {metric.prometheus_name for metric in CATALOGUE if metric.collector_name == metric.prometheus_name}
+    meanings = {metric.prometheus_name: metric.field for metric in CATALOGUE if metric.in_prometheus}
+    same = {m.collector_name for m in CATALOGUE if meanings.get(m.collector_name) == m.field}
     assert prometheus & collector <= same | {name.removesuffix("_total") for name in same}
 
 
