@@ -40,6 +40,15 @@ def without_statements(engine: AsyncEngine) -> Any:
     return instrument(engine, registry=CollectorRegistry(), statements=False)
 
 
+def with_opentelemetry(engine: AsyncEngine) -> Any:
+    """Instrument for OpenTelemetry's SDK, everything else on; the reader collects between two blocks."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    made = instrument(engine, meter_provider=provider, registry=CollectorRegistry())
+    reader.collect()  # from now on samples are kept for the next time
+    return made, provider, reader
+
+
 def listeners(engine: AsyncEngine) -> Any:
     """Write what people write by hand today: four listeners that set labelled metrics.
 
@@ -103,12 +112,21 @@ def opentelemetry(engine: AsyncEngine) -> Any:
     return tracer, meters, tracers, reader
 
 
+def record(kept: Any) -> None:
+    """Record the samples that `with_opentelemetry` left to the next collection."""
+    telemetry = kept[0]._telemetry
+    for subject in telemetry._subjects.values():
+        telemetry._instruments.record(subject.attributes, subject.ledger.samples())
+
+
 ARMS: dict[str, Attach] = {
     "bare": bare,
     "bare again (control)": bare,
     "pool_exporter, everything": everything,
     "pool_exporter, attribution=False": without_attribution,
     "pool_exporter, statements=False": without_statements,
+    "pool_exporter with OpenTelemetry": with_opentelemetry,
+    "the same, samples recorded in the block": with_opentelemetry,
     "hand-written listeners": listeners,
     "OpenTelemetry's listeners": opentelemetry,
 }

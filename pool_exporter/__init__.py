@@ -10,7 +10,14 @@ from pool_exporter.instrument import instrument, snapshots
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.leaks import LeakPolicy
 from pool_exporter.owners import owner
-from pool_exporter.records import HeldConnection, HistogramSnapshot, LeakReport, PoolSnapshot, TimeoutReport
+from pool_exporter.records import (
+    Exemplar,
+    HeldConnection,
+    HistogramSnapshot,
+    LeakReport,
+    PoolSnapshot,
+    TimeoutReport,
+)
 
 if TYPE_CHECKING:
     from pool_exporter.everywhere import AllInstrumentation, instrument_all
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AllInstrumentation",
     "Attribution",
+    "Exemplar",
     "HeldConnection",
     "HistogramSnapshot",
     "Instrumentation",

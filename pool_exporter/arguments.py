@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import reprlib
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from pool_exporter.catalogue import Detail
 
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+
 MAX_NAME_LENGTH = 200
 DISABLING_VARIABLE = "POOL_EXPORTER_DISABLED"
+
+
+class Default(enum.Enum):
+    """Stands for what is not spelled out."""
+
+    DEFAULT = "prometheus_client's REGISTRY, or none where a meter_provider is given"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+DEFAULT = Default.DEFAULT
+"""As an argument `registry`: prometheus_client's REGISTRY, or none where a meter_provider is given."""
 
 
 def disabled() -> bool:
@@ -57,8 +77,35 @@ def checked_detail(detail: object) -> Detail:
     raise ValueError(f"detail={detail!r}: expected 'full' or 'basic'")
 
 
-def checked_registry(registry: object) -> CollectorRegistry | None:
-    """Return a registry to export to, None to export nothing."""
+def checked_meter_provider(provider: object) -> MeterProvider | None:
+    """Return an OpenTelemetry meter provider to export to, None to export nothing there.
+
+    Raises `ImportError` where OpenTelemetry's API is not installed, `TypeError` for what is no provider.
+    """
+    if provider is None:
+        return None
+    api = sys.modules.get("opentelemetry.metrics")  # a provider comes of an import of it
+    if api is None and find_spec("opentelemetry") is None:
+        raise ImportError(
+            f"meter_provider={provider!r}: OpenTelemetry's API is not installed; "
+            "pip install 'pool_exporter[opentelemetry]'"
+        )
+    if api is None or not isinstance(provider, api.MeterProvider):
+        raise TypeError(
+            f"meter_provider={provider!r}: expected an OpenTelemetry MeterProvider, such as "
+            "opentelemetry.metrics.get_meter_provider() returns"
+        )
+    given: MeterProvider = provider
+    return given
+
+
+def checked_registry(registry: object, meter_provider: object = None) -> CollectorRegistry | None:
+    """Return a registry to export to, None to export nothing.
+
+    Not spelled out, it is the default one, and none where there is a meter provider.
+    """
+    if registry is DEFAULT:
+        return REGISTRY if meter_provider is None else None
     if registry is None or isinstance(registry, CollectorRegistry):
         return registry
     raise TypeError(

@@ -16,6 +16,9 @@ PREFIX = "sqlalchemy_pool_"
 """What every Prometheus name of this package starts with."""
 
 Kind = Literal["gauge", "counter", "histogram", "info"]
+OpenTelemetryKind = Literal[
+    "observable_counter", "observable_up_down_counter", "observable_gauge", "histogram"
+]
 Detail = Literal["full", "basic"]
 Merging = Literal["livesum", "livemax"]
 """How a gauge of several worker processes becomes one, in prometheus_client's words."""
@@ -60,6 +63,20 @@ _UNITS = {
     "uses": "{use}",
     "requests": "{request}",
 }
+
+
+_CONVENTIONS_SAY = {
+    "db.client.connection.count": "The number of connections that are currently in state described by the `state` attribute.",
+    "db.client.connection.idle.max": "The maximum number of idle open connections allowed.",
+    "db.client.connection.idle.min": "The minimum number of idle open connections allowed.",
+    "db.client.connection.max": "The maximum number of open connections allowed.",
+    "db.client.connection.pending_requests": "The number of current pending requests for an open connection.",
+    "db.client.connection.timeouts": "The number of connection timeouts that have occurred trying to obtain a connection from the pool.",
+    "db.client.connection.create_time": "The time it took to create a new connection.",
+    "db.client.connection.wait_time": "The time it took to obtain an open connection from the pool.",
+    "db.client.connection.use_time": "The time between borrowing a connection and returning it to the pool.",
+}
+"""Descriptions by the semantic conventions for database client metrics."""
 
 
 class Metric(NamedTuple):
@@ -107,6 +124,22 @@ class Metric(NamedTuple):
         if stem.endswith("_seconds"):
             stem = stem.removesuffix("_seconds") + "_time"
         return "sqlalchemy.pool." + stem
+
+    @property
+    def opentelemetry_kind(self) -> OpenTelemetryKind:
+        """Return the instrument: what can be added up over processes goes up and down."""
+        if self.kind == "counter":
+            return "observable_counter"
+        if self.kind == "histogram":
+            return "histogram"
+        if self.unit in ("connections", "uses", "requests"):
+            return "observable_up_down_counter"
+        return "observable_gauge"
+
+    @property
+    def opentelemetry_help(self) -> str:
+        """Return the instrument's description: the semantic convention's, or the help."""
+        return _CONVENTIONS_SAY.get(self.opentelemetry_name, self.help)
 
     @property
     def opentelemetry_unit(self) -> str:
@@ -552,6 +585,11 @@ CATALOGUE: tuple[Metric, ...] = (
 def prometheus_metrics(detail: Detail = "full") -> tuple[Metric, ...]:
     """Return the metrics that are exported to Prometheus at a level of detail."""
     return tuple(m for m in CATALOGUE if m.in_prometheus and (detail == "full" or m.basic))
+
+
+def opentelemetry_metrics(detail: Detail = "full") -> tuple[Metric, ...]:
+    """Return the metrics that are exported to OpenTelemetry at a level of detail."""
+    return tuple(metric for metric in CATALOGUE if detail == "full" or metric.basic)
 
 
 def series_per_pool(detail: Detail = "full") -> int:

@@ -51,6 +51,7 @@ class Counting(Deferring):
         self._next_token = itertools.count().__next__
         self._entries: set[Entry] = set()
         self.leaks = LeakWatch(policy)
+        self._most_samples = 0  # single ones of each histogram that somebody wants to have
         self._begin_counting()
 
     def _begin_counting(self) -> None:
@@ -60,6 +61,8 @@ class Counting(Deferring):
         self._by_connection: dict[int, Entry] = {}
         self.start_time = self._wall_clock()
         self.counts = Counts(self._bounds)
+        if self._most_samples:
+            self.counts.keep_samples(self._most_samples)
         self._looked_at = float("-inf")  # until when uses and waits in progress were counted last
         self._last_occupancy = 0.0
         self._last_by_owner: dict[str, float] = {}
@@ -90,7 +93,7 @@ class Counting(Deferring):
         entry.close_reason = entry.stream_ref = None
         self._note(use)
 
-    def _count_uses(self, use: Use) -> None:
+    def _count_uses(self, use: Use) -> None:  # noqa: PLR0912 - the hot path calls nothing
         """Count a noted use, then those that were noted next: most have begun and ended by now."""
         counts, pending, notes = self.counts, self._pending, self._notes
         by_owner, waited, held = counts.accounts.by_owner, counts.wait_seconds, counts.use_seconds
@@ -104,6 +107,8 @@ class Counting(Deferring):
                     seconds = started - use.began
                     waited.counts[bisect_left(waited.bounds, seconds)] += 1
                     waited.sum += seconds
+                    if use.span is not None or waited.samples is not None:
+                        waited.keep(seconds, use.span, started)
                 elif entry.connection_key is None:  # its pool was abandoned meanwhile, and the acquire ended
                     entry.use = None
                     if not notes or type(notes[0]) is not Use:
@@ -131,6 +136,8 @@ class Counting(Deferring):
                     account.used_seconds += seconds
                     held.counts[bisect_left(held.bounds, seconds)] += 1
                     held.sum += seconds
+                    if use.span is not None or held.samples is not None:
+                        held.keep(seconds, use.span, ended)
                     entry.idle_since = ended
             if not notes or type(notes[0]) is not Use:
                 return
@@ -368,14 +375,17 @@ class Counting(Deferring):
             entry.drop(use)
             self.counts.detaches += 1
             self.leaks.recovered(self.counts, entry, use, now)
-            self.counts.use_seconds.observe(self._spent(use, now))
+            self._observe_use(use, now)
         self._gone(entry)
 
     def _check_in(self, entry: Entry, use: Use, now: float, *, normally: bool = True) -> None:
         self.counts.checkins += 1
         if normally:
             self.leaks.recovered(self.counts, entry, use, now)
-        self.counts.use_seconds.observe(self._spent(use, now))
+        self._observe_use(use, now)
+
+    def _observe_use(self, use: Use, now: float) -> None:
+        self.counts.use_seconds.observe(self._spent(use, now), use.span, now)
 
     def _collect(self, entry: Entry, use: Use, now: float) -> None:
         self.leaks.collected(self.counts, entry, use, now)
@@ -424,7 +434,7 @@ class Counting(Deferring):
                 self._check_in(entry, use, now, normally=False)
             if uses and entry.connection_key is not None:
                 self.counts.detaches += 1
-                self.counts.use_seconds.observe(self._spent(uses[0], now))
+                self._observe_use(uses[0], now)
             elif uses:
                 self._check_in(entry, uses[0], now, normally=False)
             elif entry.connection_key is not None:

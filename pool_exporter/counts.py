@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 from pool_exporter.catalogue import (
+    CATALOGUE,
     CLOSE_REASONS,
     INVALIDATION_KINDS,
     MAX_ERROR_LABELS,
@@ -13,27 +16,63 @@ from pool_exporter.catalogue import (
     OTHER,
     SUSPICION_KINDS,
 )
-from pool_exporter.records import HistogramSnapshot
+from pool_exporter.records import Exemplar, HistogramSnapshot
+
+HISTOGRAMS = tuple(metric.name for metric in CATALOGUE if metric.kind == "histogram")
+
+Sample = float | tuple[float, Any]
+"""The seconds of one sample; with the sampled span's context that was current, if there was one."""
 
 
 class Histogram:
-    """Count seconds into buckets; one increment found by bisection, no lock of its own."""
+    """Count seconds into buckets; one increment found by bisection, no lock of its own.
 
-    __slots__ = ("bounds", "counts", "sum")
+    `samples` are the single samples that were counted and not yet taken, where somebody wants them.
+    """
+
+    __slots__ = ("_exemplars", "bounds", "counts", "samples", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        self.samples: deque[Sample] | None = None
+        self._exemplars: dict[int, tuple[float, Any, float]] = {}  # by bucket, with the clock's reading
 
-    def observe(self, seconds: float) -> None:
-        """Count one sample; a sample equal to a bound falls at that bound."""
+    def observe(self, seconds: float, span: Any = None, at: float = 0.0) -> None:
+        """Count one sample; a sample equal to a bound falls at that bound.
+
+        `span` is the context of OpenTelemetry's current span, if there was one, and `at` the time.
+        """
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.sum += seconds
+        if span is not None or self.samples is not None:
+            self.keep(seconds, span, at)
 
-    def snapshot(self) -> HistogramSnapshot:
-        """Return a frozen copy."""
-        return HistogramSnapshot(self.bounds, tuple(self.counts), self.sum)
+    def keep(self, seconds: float, span: Any, at: float) -> None:
+        """Keep a sample that was counted for whoever wants single ones, and as its bucket's exemplar."""
+        if span is not None and span.trace_flags.sampled:
+            self._exemplars[bisect_left(self.bounds, seconds)] = (seconds, span, at)
+            if self.samples is not None:
+                self.samples.append((seconds, span))
+        elif self.samples is not None:
+            self.samples.append(seconds)
+
+    def take(self) -> deque[Sample]:
+        """Return the samples that were kept, and keep no longer those."""
+        taken = self.samples
+        if not taken:
+            return deque()
+        self.samples = deque(maxlen=taken.maxlen)
+        return taken
+
+    def snapshot(self, epoch: float = 0.0) -> HistogramSnapshot:
+        """Return a frozen copy; `epoch` is the Unix time at which the clock read 0."""
+        exemplars = {
+            bucket: Exemplar(seconds, f"{span.trace_id:032x}", f"{span.span_id:016x}", epoch + at)
+            for bucket, (seconds, span, at) in self._exemplars.items()
+        }
+        return HistogramSnapshot(self.bounds, tuple(self.counts), self.sum, exemplars)
 
 
 class ErrorCounts:
@@ -135,3 +174,13 @@ class Counts:
         self.pre_ping_seconds = Histogram(bounds["pre_ping_seconds"])
         self.stale_idle_seconds = Histogram(bounds["stale_idle_seconds"])
         self.stale_age_seconds = Histogram(bounds["stale_age_seconds"])
+
+    @property
+    def histograms(self) -> dict[str, Histogram]:
+        """Return the distributions by their catalogue names."""
+        return {name: getattr(self, name) for name in HISTOGRAMS}
+
+    def keep_samples(self, most: int) -> None:
+        """Keep single samples from now on, the last `most` of each histogram; none where that is 0."""
+        for histogram in self.histograms.values():
+            histogram.samples = deque(histogram.samples or (), maxlen=most) if most else None

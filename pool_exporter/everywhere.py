@@ -8,18 +8,21 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from pool_exporter.arguments import disabled
+from pool_exporter.arguments import DEFAULT, Default, disabled
 from pool_exporter.capture.attribution import Attribution
 from pool_exporter.capture.creation import existing_engines, tell_of_new_engines
 from pool_exporter.catalogue import Detail
-from pool_exporter.instrument import _known, check_options, instrument
+from pool_exporter.instrument import _known, check_options, instrument, tell, untell
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.leaks import LeakPolicy
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
 
 logger = logging.getLogger("pool_exporter")
 
@@ -45,6 +48,7 @@ class AllInstrumentation:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = dict(options)
         self._made: weakref.WeakSet[Instrumentation] = weakref.WeakSet()
+        self._told: weakref.WeakSet[Instrumentation] = weakref.WeakSet()
         self._end: Callable[[], None] = lambda: None
 
     @property
@@ -60,10 +64,15 @@ class AllInstrumentation:
     def _take_in(self, engine: Engine) -> None:
         """Instrument an engine, unless the application has done so itself. Never raises."""
         try:
-            if _known(engine) is None:
+            known = _known(engine)
+            if known is None:
                 made = instrument(engine, **self._options)
                 made._implicit = True
                 self._made.add(made)
+            elif self._options["meter_provider"] is not None:
+                options = check_options(name=None, **self._options)
+                if tell(engine, options):
+                    self._told.add(known)
         except Exception as error:
             logger.warning("instrument_all() leaves out an engine on %s: %s", engine.dialect.name, error)
 
@@ -79,7 +88,10 @@ class AllInstrumentation:
         for made in list(self._made):
             if made._implicit:
                 made.uninstrument()
+        for told in list(self._told):
+            untell(told)
         self._made.clear()
+        self._told.clear()
 
     def __enter__(self) -> AllInstrumentation:
         return self
@@ -95,7 +107,8 @@ class AllInstrumentation:
 
 def instrument_all(
     *,
-    registry: CollectorRegistry | None = REGISTRY,
+    registry: CollectorRegistry | Default | None = DEFAULT,
+    meter_provider: MeterProvider | None = None,
     attribution: bool | Attribution = True,
     leaks: LeakPolicy | None = LeakPolicy(),  # noqa: B008 - frozen
     buckets: Mapping[str, Sequence[float]] | None = None,
@@ -107,7 +120,7 @@ def instrument_all(
 
     The options are those of `instrument()`, for all engines; each engine has a name of its own unless
     there is a `group`. An engine for which the application calls `instrument()`, before or after,
-    is as that call says. Engines are seen when `create_engine()` or `create_async_engine()` makes them,
+    is as that call says; a `meter_provider` is told of it too, if the call names none. Engines are seen when `create_engine()` or `create_async_engine()` makes them,
     wherever those were imported from: SQLAlchemy's `URL` is told so, which `uninstrument()` takes back. Those that
     there are already are found among what the garbage collector knows, so call it before `gc.freeze()`.
 
@@ -117,6 +130,7 @@ def instrument_all(
     """
     options: dict[str, Any] = {
         "registry": registry,
+        "meter_provider": meter_provider,
         "attribution": attribution,
         "leaks": leaks,
         "buckets": buckets,

@@ -52,6 +52,19 @@ class Export:
                 pools.append(pool)
         return pools
 
+    def check_same(self, options: ExportOptions, destination: str) -> None:
+        """Raise `ValueError` where other pools of the same destination have other buckets or details."""
+        if options.buckets is not None and options.buckets != self.bounds:
+            raise ValueError(
+                f"buckets: this {destination}'s pools have other buckets already; give every instrument() "
+                f"of one {destination} the same buckets, or pass another {destination}"
+            )
+        if self.detail != options.detail:
+            raise ValueError(
+                f"detail={options.detail!r}: this {destination}'s pools are exported with "
+                f"detail={self.detail!r}; give every instrument() of one {destination} the same"
+            )
+
     def snapshots(self) -> Iterator[PoolSnapshot]:
         """Yield a snapshot of each pool, one at a time; a pool that fails costs only itself.
 
@@ -77,6 +90,7 @@ class Exports:
     def __init__(self) -> None:
         self._by_registry: weakref.WeakKeyDictionary[CollectorRegistry, Export] = weakref.WeakKeyDictionary()
         self._unserved: Export | None = None  # the pools of registry=None, which have names too
+        self._others: weakref.WeakSet[Export] = weakref.WeakSet()
 
     def of(self, registry: CollectorRegistry | None, options: ExportOptions, bounds: Bounds) -> Export:
         """Return a registry's export, its collector registered.
@@ -93,17 +107,13 @@ class Exports:
             export = Export(options.detail, bounds)
             _register(registry, export.collector)
             self._by_registry[registry] = export
-        elif options.buckets is not None and options.buckets != export.bounds:
-            raise ValueError(
-                "buckets: this registry's pools have other buckets already; give every instrument() "
-                "of one registry the same buckets, or pass another registry"
-            )
-        elif export.detail != options.detail:
-            raise ValueError(
-                f"detail={options.detail!r}: this registry's pools are exported with "
-                f"detail={export.detail!r}; give every instrument() of one registry the same"
-            )
+        else:
+            export.check_same(options, "registry")
         return export
+
+    def add(self, export: Export) -> None:
+        """Know of the pools of another destination, as long as there is somebody else who holds it."""
+        self._others.add(export)
 
     def served(self) -> list[Export]:
         """Return the export of every registry."""
@@ -111,7 +121,7 @@ class Exports:
 
     def all(self) -> list[Export]:
         """Return every export that there is."""
-        found = self.served()
+        found = [*self.served(), *self._others]
         return found if self._unserved is None else [*found, self._unserved]
 
 

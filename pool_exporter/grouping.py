@@ -86,6 +86,10 @@ class Member(Instrumentation):
         """Return the value of the `pool` label."""
         return self._group.name
 
+    @property
+    def _told(self) -> Instrumentation:
+        return self._group
+
     def snapshot(self) -> PoolSnapshot:
         """Return the truth about all pools of the group, as one consistent record."""
         return self._group.snapshot()

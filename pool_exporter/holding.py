@@ -21,7 +21,7 @@ def held_connection(
         filename=site.code.co_filename if site is not None else None,
         lineno=site.line(use.instruction) if site is not None else None,
         task_name=use.task_name,
-        trace_id=f"{use.trace_id:032x}" if use.trace_id is not None else None,
+        trace_id=f"{use.span.trace_id:032x}" if use.span is not None else None,
         age_seconds=max(0.0, now - use.started_at),
         quiet_seconds=0.0 if busy else max(0.0, now - max(use.active_at, use.busy_at)),
         busy=busy,

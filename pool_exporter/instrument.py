@@ -7,13 +7,17 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from pool_exporter.arguments import (
+    DEFAULT,
+    Default,
     checked_detail,
     checked_flag,
+    checked_meter_provider,
     checked_name,
     checked_registry,
     disabled,
@@ -34,8 +38,11 @@ from pool_exporter.sharing import Sharing
 from pool_exporter.watcher import Watcher
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from pool_exporter.telemetry import Telemetries, Telemetry
 
 logger = logging.getLogger("pool_exporter")
 
@@ -51,6 +58,7 @@ class _Options(NamedTuple):
     statements: bool
     detail: Detail
     group: str | None = None
+    meter_provider: MeterProvider | None = None
 
 
 _DEFAULTS = _Options(
@@ -75,6 +83,7 @@ class _Process:
         self.lock = threading.RLock()  # held while an engine is instrumented, or no longer
         self.watcher = Watcher(self.check)
         self.sharing = Sharing(self.exports, self.warn_once)
+        self._telemetries: Telemetries | None = None  # made when the first meter provider is given
         self.sampling = False  # whether somebody looks at the pools' history
         self._sampled_at = self._look_at = float("-inf")
         self._said: set[str] = set()
@@ -95,6 +104,21 @@ class _Process:
                 found += export.pools()
             except Exception as error:
                 export.faults.report("pools", error)
+        return found
+
+    def telemetry(self, options: _Options) -> Telemetry | None:
+        """Return what tells the meter provider that was asked for, None if none was."""
+        if options.meter_provider is None:
+            return None
+        if self._telemetries is None:  # not every process pays for the import
+            telemetries = import_module("pool_exporter.telemetry").Telemetries
+            self._telemetries = telemetries(self.exports, self.warn_once)
+        found: Telemetry = self._telemetries.of(
+            options.meter_provider,
+            ExportOptions(options.detail, options.buckets),
+            options.buckets or resolve_buckets(None),
+        )
+        found.check(options.registry)
         return found
 
     def watch(self) -> None:
@@ -120,10 +144,13 @@ class _Process:
             pause = self._look(now)
             self._look_at = float("-inf") if pause is None else now + pause
         pauses = [] if self._look_at == float("-inf") else [self._look_at - now]
-        shared = self.sharing.publish(gently=True)
-        if shared is not None:
-            pauses.append(shared)
+        pauses += [
+            pause for pause in (self.sharing.publish(gently=True), self._relieve()) if pause is not None
+        ]
         return max(0.0, min(pauses)) if pauses else None
+
+    def _relieve(self) -> float | None:
+        return None if self._telemetries is None else self._telemetries.relieve()
 
     def _look(self, now: float) -> float | None:
         """Check every pool; return the seconds until the next look, None where there is no pool."""
@@ -178,7 +205,8 @@ def instrument(
     engine: AsyncEngine | Engine,
     *,
     name: str | None = None,
-    registry: CollectorRegistry | None = REGISTRY,
+    registry: CollectorRegistry | Default | None = DEFAULT,
+    meter_provider: MeterProvider | None = None,
     attribution: bool | Attribution = True,
     leaks: LeakPolicy | None = _DEFAULTS.leaks,
     buckets: Mapping[str, Sequence[float]] | None = None,
@@ -194,7 +222,10 @@ def instrument(
     - `engine`: an `AsyncEngine` or `Engine`; an option engine stands for the engine it was made of.
     - `name`: the `pool` label, 1 to 200 characters. Default: the engine's `pool_logging_name`,
       else `host:port/database`. A name that another live pool has gets a suffix (`-2`) and a warning.
-    - `registry`: the prometheus_client registry; None exports nothing and leaves `snapshot()`.
+    - `registry`: the prometheus_client registry; None exports nothing there. Not spelled out it is
+      prometheus_client's REGISTRY, and none where a `meter_provider` is given.
+    - `meter_provider`: the OpenTelemetry meter provider; `opentelemetry.metrics.get_meter_provider()`
+      stands also for one that is set later.
     - `attribution`: find out who holds each connection; an `Attribution` says how.
     - `leaks`: the `LeakPolicy` by which a use is overdue; None: none ever is.
     - `buckets`: upper bounds in seconds by histogram name, for all pools of the registry.
@@ -211,6 +242,7 @@ def instrument(
     options = check_options(
         name=name,
         registry=registry,
+        meter_provider=meter_provider,
         attribution=attribution,
         leaks=leaks,
         buckets=buckets,
@@ -225,6 +257,7 @@ def instrument(
         known = _known(root)
         if known is not None and known._implicit and options != known.options:
             known.uninstrument()  # what is asked for goes before what was done unasked
+            options = _with_telemetry_of(known, options)
             known = None
         if known is not None:
             known._implicit = False
@@ -236,6 +269,7 @@ def check_options(
     *,
     name: object,
     registry: object,
+    meter_provider: object,
     attribution: object,
     leaks: object,
     buckets: Mapping[str, Sequence[float]] | None,
@@ -246,7 +280,8 @@ def check_options(
     """Return the options of a call. Raises TypeError or ValueError for what cannot be right."""
     options = _Options(
         name=checked_name(name),
-        registry=checked_registry(registry),
+        registry=checked_registry(registry, meter_provider),
+        meter_provider=checked_meter_provider(meter_provider),
         attribution=checked_attribution(attribution),
         leaks=checked_policy(leaks),
         buckets=None if buckets is None else resolve_buckets(buckets),
@@ -259,12 +294,52 @@ def check_options(
     return options
 
 
+def _with_telemetry_of(known: _Instrumented | _Grouped, options: _Options) -> _Options:
+    """Return options that tell the meter provider as well that was told unasked, if that can be."""
+    both = options._replace(meter_provider=options.meter_provider or known.options.meter_provider)
+    try:
+        _PROCESS.telemetry(both)
+    except ValueError as error:
+        if options.meter_provider is not None:
+            raise
+        _PROCESS.warn_once("OpenTelemetry is not told any more of the pool %r: %s", known.name, error)
+        return options
+    return both
+
+
+def tell(engine: Engine, wanted: _Options) -> bool:
+    """Tell the meter provider of `wanted` of a pool that is instrumented already; False if one is told.
+
+    Raises `ValueError` where that cannot be. `untell` takes it back.
+    """
+    with _PROCESS.lock:
+        known = _known(engine)
+        if known is None or known._told._telemetry is not None:
+            return False
+        telemetry = _PROCESS.telemetry(wanted._replace(registry=known.options.registry))
+        if telemetry is None:
+            return False
+        telemetry.add(known._told, known.options.registry)
+        return True
+
+
+def untell(pool: Instrumentation) -> None:
+    """Let its meter provider forget a pool."""
+    with _PROCESS.lock:
+        if pool._told._telemetry is not None:
+            pool._told._telemetry.remove(pool._told)
+
+
 def _new(engine: Engine, options: _Options) -> Instrumentation:
-    export = _PROCESS.exports.of(
-        options.registry,
-        ExportOptions(options.detail, options.buckets),
-        options.buckets or resolve_buckets(None),
-    )
+    telemetry = _PROCESS.telemetry(options)
+    if telemetry is not None and options.registry is None:
+        export = telemetry.own
+    else:
+        export = _PROCESS.exports.of(
+            options.registry,
+            ExportOptions(options.detail, options.buckets),
+            options.buckets or resolve_buckets(None),
+        )
     _PROCESS.sharing.begin()
     objections = seam_objections(engine.pool)
     if objections is not None:
@@ -275,18 +350,33 @@ def _new(engine: Engine, options: _Options) -> Instrumentation:
         )
     mode = "full" if objections is None else "reduced"
     # Pools that are not exported share no buckets.
-    bounds = export.bounds if options.registry is not None else options.buckets or resolve_buckets(None)
+    exported = options.registry is not None or telemetry is not None
+    bounds = export.bounds if exported else options.buckets or resolve_buckets(None)
     pool: _Instrumented | _Grouped
     if options.group is not None:
         group = _group_of(export, options, mode, bounds)
+        _tell_of_group(group, telemetry, options)
         pool = _Grouped(group, _attached(engine, group._ledger, mode, options), options)
     else:
         ledger = Ledger(bounds, RecordProbe(), policy=options.leaks)
         attachment = _attached(engine, ledger, mode, options)
         pool = _Instrumented(options.name or default_name(engine), ledger, attachment, options)
         pool._name = export.names.claim(pool._name, pool)
+        if telemetry is not None:
+            telemetry.add(pool, options.registry)
     _PROCESS.look_soon()
     return pool
+
+
+def _tell_of_group(group: Group, telemetry: Telemetry | None, options: _Options) -> None:
+    if telemetry is None or group._telemetry is telemetry:
+        return
+    if group._telemetry is not None:
+        raise ValueError(
+            f"meter_provider={options.meter_provider!r}: the group {group.name!r} tells another one already; "
+            "give every instrument() of one group the same"
+        )
+    telemetry.add(group, options.registry)
 
 
 def _attached(engine: Engine, ledger: Ledger, mode: str, options: _Options) -> Attachment:
@@ -329,6 +419,7 @@ class _Instrumented(Instrumentation):
     def uninstrument(self) -> None:
         with _PROCESS.lock:
             super().uninstrument()
+            untell(self)
             for export in _PROCESS.exports.all():
                 export.names.release(self)
 
@@ -349,6 +440,7 @@ class _Grouped(Member):
             super().uninstrument()
             if not self._group.empty:
                 return
+            untell(self)
             for export in _PROCESS.exports.all():  # the last one was taken off on purpose
                 export.names.release(self._group)
                 export.groups = {name: one for name, one in export.groups.items() if one is not self._group}

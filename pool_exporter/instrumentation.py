@@ -6,12 +6,13 @@ import itertools
 import time
 from collections import deque
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pool_exporter.capture.attach import Attachment, still_connected
 from pool_exporter.capture.describe import pool_state
 from pool_exporter.catalogue import resolve_buckets
 from pool_exporter.deferring import PATIENCE_SECONDS
-from pool_exporter.ledger import Ledger
+from pool_exporter.ledger import Ledger, Samples
 from pool_exporter.records import (
     HeldConnection,
     PoolSample,
@@ -21,6 +22,9 @@ from pool_exporter.records import (
     TimeoutReport,
 )
 from pool_exporter.reporting import Reports, timeout_note
+
+if TYPE_CHECKING:
+    from pool_exporter.telemetry import Telemetry
 
 REPORT_SECONDS = 0.25
 """How long the report of a pool timeout serves the timeouts that follow it."""
@@ -48,6 +52,7 @@ class Instrumentation:
         self._attachment = attachment
         self._last_state: PoolState | None = None
         self._final: PoolSnapshot | None = None
+        self._telemetry: Telemetry | None = None  # of the meter provider that is told of it
         self._reports = Reports(ledger.faults)
         self._history: deque[PoolSample] = deque(maxlen=MOST_SAMPLES)
         self._last_timeout: TimeoutReport | None = None
@@ -62,6 +67,11 @@ class Instrumentation:
         """Return the value of the `pool` label."""
         return self._name
 
+    @property
+    def _told(self) -> Instrumentation:
+        """Return what a meter provider is told of: itself, or its group."""
+        return self
+
     def snapshot(self) -> PoolSnapshot:
         """Return the truth about the pool at this moment, as one consistent record.
 
@@ -70,6 +80,12 @@ class Instrumentation:
         if self._final is not None:
             return self._final
         return self._ledger.snapshot(self._state())
+
+    def _sampled(self) -> tuple[PoolSnapshot, Samples]:
+        """Return a snapshot, and the single samples that its histograms have counted since the last call."""
+        if self._final is not None:
+            return self._final, {}
+        return self._ledger.sampled(self._state())
 
     def held(self) -> list[HeldConnection]:
         """Return every use in progress as it is now, the oldest first.

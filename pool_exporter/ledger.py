@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from threading import get_ident
 
 from pool_exporter.counting import Counting
+from pool_exporter.counts import Sample
 from pool_exporter.holding import held_connection
 from pool_exporter.leaks import Observation
 from pool_exporter.probing import Probe
 from pool_exporter.records import HeldConnection, LeakReport, PoolSnapshot, PoolState
 from pool_exporter.snapshotting import Moment, make_snapshot
 from pool_exporter.uses import Entry, Use
+
+Samples = Mapping[str, Sequence[Sample]]
+"""Single samples of histograms by their catalogue names, the oldest first."""
 
 SURE_SECONDS = 1.0
 """How long a use must seem to have ended before that is believed, where another thread may be at work."""
@@ -86,6 +90,44 @@ class Ledger(Counting):
             return self._last_snapshot
         finally:
             self._lock.release()
+
+    def keep_samples(self, most: int) -> None:
+        """Keep the single samples of every histogram from now on, the last `most` of each."""
+        if self._take():
+            try:
+                self._drain()
+                self._most_samples = most
+                self.counts.keep_samples(most)
+            finally:
+                self._lock.release()
+
+    def sampled(self, state: PoolState) -> tuple[PoolSnapshot, Samples]:
+        """Return a snapshot, and what was counted by its histograms since the last call, sample by sample."""
+        if not self._take():
+            return self.snapshot(state), {}
+        try:
+            now = self._looked_at = self._look(state)
+            self._last_snapshot = snapshot = self._snapshot(state, now)
+            return snapshot, self._take_samples()
+        finally:
+            self._lock.release()
+
+    def samples(self, at_least: int = 1) -> Samples:
+        """Return the samples that nobody took, of the histograms that have so many."""
+        if not self._take():
+            return {}
+        try:
+            self._drain()
+            return self._take_samples(at_least)
+        finally:
+            self._lock.release()
+
+    def _take_samples(self, at_least: int = 1) -> Samples:
+        return {
+            name: histogram.take()
+            for name, histogram in self.counts.histograms.items()
+            if histogram.samples and len(histogram.samples) >= at_least
+        }
 
     def check(self, state: PoolState) -> None:
         """Look for uses that are overdue; what comes of it waits for `take_reports`."""
@@ -222,6 +264,7 @@ class Ledger(Counting):
             pending=tuple((use.began, use.pool_key) for use in tuple(self._pending)),
             waits=tuple(self._waits.values()),
             faults=self.faults.count,
+            epoch=self._wall_clock() - now,
         )
         # Sums of floats may come out smaller by their last digit; a counter must not.
         self._last_occupancy = max(
@@ -264,5 +307,6 @@ Ledger._holders = frozenset(
     for function in (
         *(Ledger._do, Ledger._settle),
         *(Ledger.at_rest, Ledger.snapshot, Ledger.check, Ledger.seen),
+        *(Ledger.keep_samples, Ledger.sampled, Ledger.samples),
     )
 )

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+
+class Exemplar(NamedTuple):
+    """Hold one sample of a histogram that was taken while a sampled span was current.
+
+    `trace_id` and `span_id` are 32 and 16 hexadecimal digits, as in the W3C's traceparent.
+    """
+
+    seconds: float
+    trace_id: str
+    span_id: str
+    unix_time: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,12 +24,14 @@ class HistogramSnapshot:
     """Hold one histogram: `counts[i]` samples fell at or below `bounds[i]` and above the one before.
 
     `counts` has one element more than `bounds`: the samples above the last bound. `bounds` and
-    `sum` are in seconds. Cumulative since `instrument()`.
+    `sum` are in seconds. Cumulative since `instrument()`. `exemplars` has the last one of each
+    bucket that has any, by the bucket's place in `counts`.
     """
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     sum: float
+    exemplars: Mapping[int, Exemplar] = field(default_factory=dict)
 
     @property
     def count(self) -> int:

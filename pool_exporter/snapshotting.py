@@ -31,6 +31,7 @@ class Moment(NamedTuple):
     pending: tuple[tuple[float, int], ...]
     waits: tuple[Wait, ...]
     faults: int
+    epoch: float = 0.0  # the Unix time at which the clock read 0
 
     @property
     def current_use_seconds(self) -> float:
@@ -144,10 +145,10 @@ def make_snapshot(
         statements=if_full(counts.statements + sum(entry.statements for entry in moment.entries)),
         telemetry_errors=moment.faults,
         adopted=counts.adopted,
-        wait_seconds=if_full(counts.wait_seconds.snapshot()),
-        use_seconds=counts.use_seconds.snapshot(),
-        connect_seconds=if_full(counts.connect_seconds.snapshot()),
-        pre_ping_seconds=if_full(counts.pre_ping_seconds.snapshot()),
-        stale_idle_seconds=counts.stale_idle_seconds.snapshot(),
-        stale_age_seconds=counts.stale_age_seconds.snapshot(),
+        wait_seconds=if_full(counts.wait_seconds.snapshot(moment.epoch)),
+        use_seconds=counts.use_seconds.snapshot(moment.epoch),
+        connect_seconds=if_full(counts.connect_seconds.snapshot(moment.epoch)),
+        pre_ping_seconds=if_full(counts.pre_ping_seconds.snapshot(moment.epoch)),
+        stale_idle_seconds=counts.stale_idle_seconds.snapshot(moment.epoch),
+        stale_age_seconds=counts.stale_age_seconds.snapshot(moment.epoch),
     )

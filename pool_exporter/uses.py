@@ -48,7 +48,7 @@ class Use:
     __slots__ = (
         *("account", "active_at", "began", "busy_at", "ended_at", "entry", "fairy_ref", "instruction"),
         *("overdue", "owner", "pool_key", "seems_ended_since", "site", "spared", "started_at", "statement"),
-        *("suspected", "task_name", "task_ref", "thread", "trace_id", "transacting", "was_collected"),
+        *("suspected", "span", "task_name", "task_ref", "thread", "transacting", "was_collected"),
     )
 
     entry: Entry  # this and the next are set when the acquire got a connection
@@ -72,7 +72,7 @@ class Use:
         self.instruction = 0  # offset of the call in the site's code, in bytes
         self.task_ref: weakref.ref[Any] | None = None
         self.task_name: str | None = None
-        self.trace_id: int | None = None
+        self.span: Any = None  # context of OpenTelemetry's current span
 
     def goes_on(self) -> None:
         """Get ready to be looked at: few uses are still in progress when their begin is counted."""

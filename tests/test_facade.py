@@ -13,13 +13,15 @@ import pool_exporter
 SIGNATURES = {
     "instrument": (
         "(engine: 'AsyncEngine | Engine', *, name: 'str | None' = None, "
-        "registry: 'CollectorRegistry | None' = REGISTRY, "
+        "registry: 'CollectorRegistry | Default | None' = DEFAULT, "
+        "meter_provider: 'MeterProvider | None' = None, "
         "attribution: 'bool | Attribution' = True, leaks: 'LeakPolicy | None' = LeakPolicy(), "
         "buckets: 'Mapping[str, Sequence[float]] | None' = None, statements: 'bool' = True, "
         "detail: 'Detail' = 'full', group: 'str | None' = None) -> 'Instrumentation'"
     ),
     "instrument_all": (
-        "(*, registry: 'CollectorRegistry | None' = REGISTRY, "
+        "(*, registry: 'CollectorRegistry | Default | None' = DEFAULT, "
+        "meter_provider: 'MeterProvider | None' = None, "
         "attribution: 'bool | Attribution' = True, leaks: 'LeakPolicy | None' = LeakPolicy(), "
         "buckets: 'Mapping[str, Sequence[float]] | None' = None, statements: 'bool' = True, "
         "detail: 'Detail' = 'full', group: 'str | None' = None) -> 'AllInstrumentation'"
@@ -83,6 +85,7 @@ def test_all_names_the_public_interface() -> None:
     assert pool_exporter.__all__ == [
         "AllInstrumentation",
         "Attribution",
+        "Exemplar",
         "HeldConnection",
         "HistogramSnapshot",
         "Instrumentation",

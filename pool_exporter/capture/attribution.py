@@ -7,6 +7,7 @@ import sys
 import weakref
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 from pool_exporter.capture.frames import frame_finder
 from pool_exporter.owners import CURRENT, current_owner
@@ -82,7 +83,7 @@ def attributor(attribution: Attribution) -> Callable[[Use], None]:
         if telemetry is None and "opentelemetry.trace" in modules:
             telemetry = _telemetry()
         # An empty context has no span, and to ask for that costs more.
-        use.trace_id = _trace_id() if telemetry is not None and telemetry() else None
+        use.span = _span() if telemetry is not None and telemetry() else None
 
     return attribute
 
@@ -103,8 +104,8 @@ def _telemetry() -> Callable[[], object] | None:
     return found
 
 
-def _trace_id() -> int | None:
-    """Return the id of OpenTelemetry's current trace, None where there is none.
+def _span() -> Any:
+    """Return the context of OpenTelemetry's current span, which holds no span; None where there is none.
 
     Where the API was not imported, there is no span that could be current.
     """
@@ -112,4 +113,4 @@ def _trace_id() -> int | None:
     if current_span is None:  # it is being imported, or an import of it is forbidden
         return None
     context = current_span().get_span_context()
-    return context.trace_id if context.is_valid else None
+    return context if context.is_valid else None

@@ -7,12 +7,13 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
+from prometheus_client.core import Exemplar as PrometheusExemplar
 from prometheus_client.core import Metric as Family
 from prometheus_client.core import Sample
 from prometheus_client.utils import floatToGoString
 
 from pool_exporter.catalogue import Metric
-from pool_exporter.records import HistogramSnapshot, PoolSnapshot
+from pool_exporter.records import Exemplar, HistogramSnapshot, PoolSnapshot
 
 Make = Callable[[PoolSnapshot], list[Sample]]
 """Return the samples of one pool: none where the snapshot holds None."""
@@ -95,14 +96,23 @@ def _histogram(metric: Metric) -> Make:
         pool = as_text(snapshot.name)
         samples = []
         cumulative = 0
-        for le, within in zip(bucket_labels(histogram.bounds), histogram.counts, strict=True):
+        exemplars = histogram.exemplars
+        for number, (le, within) in enumerate(
+            zip(bucket_labels(histogram.bounds), histogram.counts, strict=True)
+        ):
             cumulative += within
-            samples.append(Sample(bucket, {"pool": pool, "le": le}, cumulative))
+            exemplar = _exemplar(exemplars[number]) if number in exemplars else None
+            samples.append(Sample(bucket, {"pool": pool, "le": le}, cumulative, None, exemplar))
         samples.append(Sample(count, {"pool": pool}, cumulative))
         samples.append(Sample(total, {"pool": pool}, histogram.sum))
         return samples
 
     return make
+
+
+def _exemplar(exemplar: Exemplar) -> PrometheusExemplar:
+    labels = {"trace_id": exemplar.trace_id, "span_id": exemplar.span_id}
+    return PrometheusExemplar(labels, exemplar.seconds, exemplar.unix_time)
 
 
 def _info(metric: Metric) -> Make:

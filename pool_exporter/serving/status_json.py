@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 
 from pool_exporter.records import (
+    Exemplar,
     HistogramSnapshot,
     LeakReport,
     PoolSample,
@@ -26,7 +27,7 @@ def json_pieces(statuses: Sequence[PoolStatus]) -> Iterator[str]:
         "name": "the pool label",
         "verdict": {"state": "full_leak", "severity": "critical", "text": "full: 9 of 10 uses …"},
         "snapshot": {…},   every field of PoolSnapshot, and its open, overflow and pending;
-                           a histogram is {"bounds", "counts", "sum", "count"}
+                           a histogram is {"bounds", "counts", "sum", "count", "exemplars"}
         "held": […],       HeldConnections, the oldest first
         "reports": […],    the newest first; "type" is "leak" or "timeout", the rest are the fields
                            of LeakReport or TimeoutReport
@@ -59,7 +60,7 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, PoolSample):
+    if isinstance(value, (PoolSample, Exemplar)):
         return _plain(value._asdict())
     if isinstance(value, Sequence):
         return [_plain(one) for one in value]

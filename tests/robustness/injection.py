@@ -11,7 +11,19 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import pool_exporter.capture
-from pool_exporter import counting, counts, deferring, holding, leaks, ledger, naming, snapshotting, uses
+from pool_exporter import (
+    counting,
+    counts,
+    deferring,
+    holding,
+    leaks,
+    ledger,
+    naming,
+    snapshotting,
+    telemetry,
+    uses,
+)
+from pool_exporter.exporters import identity, opentelemetry, rivals
 
 strikes = 0
 """How often an injected function was called since the injection."""
@@ -25,7 +37,7 @@ def strike() -> None:
 
 
 def functions() -> dict[str, FunctionType]:
-    """Return every function and method of `capture`, the ledger, the leaks and the names, by `module:qualname`."""
+    """Return every function and method of `capture`, the ledger, leaks, names and telemetry, by `module:qualname`."""
     modules = [
         importlib.import_module(f"{pool_exporter.capture.__name__}.{module.name}")
         for module in pkgutil.iter_modules(pool_exporter.capture.__path__)
@@ -33,9 +45,14 @@ def functions() -> dict[str, FunctionType]:
     found = {}
     for module in [
         *(*modules, ledger, counting, uses, counts, deferring, holding, leaks, snapshotting, naming),
+        *(telemetry, identity, opentelemetry, rivals),
     ]:
         for function in _functions_of(module):
-            name = module.__name__.removeprefix("pool_exporter.").removeprefix("capture.")
+            name = (
+                module.__name__.removeprefix("pool_exporter.")
+                .removeprefix("capture.")
+                .removeprefix("exporters.")
+            )
             found[f"{name}:{function.__qualname__}"] = function
     return found
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import opentelemetry.trace  # with it, acquires ask for the current span
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import QueuePool
@@ -70,7 +72,8 @@ async def run(
     applications: Applications, directory: Path, during: AbstractContextManager[None], *, bare: bool = False
 ) -> tuple[Transcript, list[Instrumentation]]:
     """Run the application, instrumented unless `bare`; all but `instrument()` is done `during` something."""
-    registry = CollectorRegistry()
+    registry, reader = CollectorRegistry(), InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
     instrumentations: list[Instrumentation] = []
     application, late = applications("application"), applications("late")
     connection = await late.engine.connect()
@@ -82,21 +85,25 @@ async def run(
                     engine,
                     name=f"pool {number}",
                     registry=registry,
+                    meter_provider=provider,
                     attribution=Attribution(sql_text=True),
                     leaks=LeakPolicy(idle_in_transaction_seconds=1e-6, idle_seconds=1e-6, exempt=("nobody",)),
                 )
             )
     with during:
         generate_latest(registry)
+        reader.collect()
         with owner("application"), opentelemetry.trace.use_span(SPAN):
             steps = await application.run()
         process._look(time.monotonic())
+        process._relieve()
         for instrumentation in instrumentations:
             instrumentation.held()
         await connection.close()
         await late.engine.dispose()
         steps += use_pools(others)
         generate_latest(registry)
+        reader.collect()
         process._look(time.monotonic())
     await application.engine.dispose()
     gc.collect()
@@ -128,6 +135,10 @@ BY_INSTRUMENT = {
     *("seam:_connect_shared", "seam:_dec_overflow", "seam:_dispose", "seam:_pool_overrides"),
     *("seam:_make_seam", "seam:_queue_overrides", "seam:_recreate", "seam:_return_conn", "seam:share"),
     *("tap:Tap.__init__", "tap:Tap.add_engine"),
+    *("opentelemetry:PoolInstruments.__init__", "opentelemetry:PoolInstruments._observable"),
+    *("opentelemetry:_points_of", "telemetry:Telemetries.__init__", "telemetry:Telemetries.of"),
+    *("telemetry:Telemetry.__init__", "telemetry:Telemetry._made", "telemetry:Telemetry.add"),
+    *("telemetry:Telemetry.check", "telemetry:_Subject.__init__"),
 }
 """What instrument() alone calls, whose caller gets the exception."""
 
@@ -135,6 +146,7 @@ AT_OTHER_TIMES = {
     # By uninstrument() and after a fork.
     *("attach:Attachment.detach", "attach:Attachment._take_off", "naming:Names.release"),
     *("attach:still_connected", "ledger:Ledger.reset_after_fork", "naming:Names.after_fork"),
+    *("opentelemetry:PoolInstruments._adopt", "telemetry:Telemetry.remove"),
     *("uses:Entry.uses_noted", "attach:Attachment.after_fork", "naming:Names.holders"),
     # With other workers to share with.
     *("ledger:Ledger.mark", "ledger:Ledger.has_open"),
@@ -152,7 +164,7 @@ AT_OTHER_TIMES = {
     *("deferring:Deferring._wait", "ledger:Ledger._surely_ended"),
     # What is overridden, or done after a fault.
     *("counting:Counting._failed", "deferring:Deferring._count_uses", "deferring:Deferring._failed"),
-    *("attribution:nobody", "frames:_runs_the_loop"),
+    *("attribution:nobody", "frames:_runs_the_loop", "telemetry:Telemetry.failed"),
     # Where no engine is left, where an event went missing, in reduced mode, and in psycopg.
     *("ledger:Ledger.at_rest", "counting:Counting._end_silent"),
     *("tap:_has_room", "activity:_cursor_open", "drivers:_transport"),
@@ -173,10 +185,17 @@ GUARDS = {
     *("dialect:_begin", "dialect:_ping_begun", "dialect:_ping_ended"),
     *("seam:_announce", "seam:_withdraw", "seam:_not_begun", "seam:_gave_up", "seam:_fault"),
     *("seam:_SharedFairy._checkin", "tap:Tap.fault", "tap:_record_collected"),
+    *("opentelemetry:PoolInstruments._observe", "telemetry:Telemetries.relieve"),
 }
 """What keeps the others' faults from the application: its whole body is a `try`, or a report."""
 
-OF_NO_POOL = {"naming:Names.items"}
+OF_NO_POOL = {
+    "naming:Names.items",
+    "opentelemetry:PoolInstruments._collection",
+    *("opentelemetry:PoolInstruments.inherited", "opentelemetry:_Collection.__init__"),
+    *("rivals:other_scopes", "rivals:real_provider", "rivals:serves_opentelemetry"),
+    *("telemetry:Telemetry._left_to_others", "telemetry:Telemetry._snapshots", "telemetry:Telemetry.relieve"),
+}
 """What is said in the log alone, since no pool is concerned."""
 
 

@@ -61,7 +61,10 @@ def test_values_are_those_of_the_records() -> None:
     assert (snapshot["max"], snapshot["open"], snapshot["overflow"], snapshot["pending"]) == (15, 15, 5, 6)
     assert snapshot["pending_requests"] == {"queued": 6, "connecting": 0, "pinging": 0}
     assert snapshot["wait_seconds"] is None
-    assert snapshot["use_seconds"] == {"bounds": [1.0], "counts": [0, 0], "sum": 0.0, "count": 0}
+    assert snapshot["use_seconds"] == {
+        "bounds": [1.0], "counts": [0, 0], "sum": 0.0, "count": 0,
+        "exemplars": {},
+    }
     assert [one["owner"] for one in pool["held"]] == [one.owner for one in made.held]
     assert pool["held"][0]["stack"] == list(made.held[0].stack)
     assert pool["held"][0]["in_transaction"] is True
