@@ -17,7 +17,8 @@ from sqlalchemy.pool import QueuePool
 
 from pool_exporter import instrument
 from pool_exporter.capture.attach import active_tap
-from tests.opentelemetry.collecting import collect
+from pool_exporter.plugins.instrumentor import PoolInstrumentor
+from tests.opentelemetry.collecting import POOL, STATE, collect
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +148,13 @@ def test_the_driver_never_sees_what_is_ours(engines: list[Any]) -> None:
         ("", "orders", TypeError, r"pool_exporter='orders': expected a dict"),
         ("", ["name"], TypeError, r"pool_exporter=\['name'\]: expected a dict"),
         ("", {"name": 7}, TypeError, "name=7"),
-        ("", {"nmae": "orders"}, TypeError, "nmae"),
+        (
+            "",
+            {"nmae": "orders"},
+            TypeError,
+            r"pool_exporter={'nmae': 'orders'}: instrument\(\) has no .* name, ",
+        ),
+        ("", {"engine": None}, TypeError, "pool_exporter={'engine': None}: instrument"),
     ],
 )
 def test_what_cannot_be_right_is_an_error_of_create_engine(
@@ -158,6 +165,29 @@ def test_what_cannot_be_right_is_an_error_of_create_engine(
     with pytest.raises(error, match=message):
         create_engine(f"sqlite://?plugin=pool_exporter{query}", **options)
     gc.collect()
+
+
+def test_beside_the_instrumentor_a_pool_is_told_of_once(
+    engines: list[Any], provider: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """An engine that asks by its URL, while all are instrumented anyway, is one pool, as its URL says."""
+    gc.collect()
+    instrumentor = PoolInstrumentor()
+    instrumentor.instrument(meter_provider=provider)
+    try:
+        engine = create_engine(
+            "sqlite://?plugin=pool_exporter&pool_exporter_name=url-both", poolclass=QueuePool
+        )
+        engines.append(engine)
+        with engine.connect():
+            points = collect(reader).points("db.client.connection.count")
+        used = {point.attributes[POOL]: point.value for point in points if point.attributes[STATE] == "used"}
+        assert {name: count for name, count in used.items() if count} == {"url-both": 1}
+        assert checkouts(REGISTRY, "url-both") == 1
+    finally:
+        instrumentor.uninstrument()
+    still = collect(reader).points("sqlalchemy.pool.checkouts")
+    assert {point.attributes[POOL]: point.value for point in still} == {"url-both": 1}
 
 
 def test_without_the_plugin_nothing_is_done() -> None:
