@@ -60,14 +60,14 @@ def test_every_program_is_run_here_and_says_what_it_measures() -> None:
 
 
 def test_overhead_gives_a_ratio_for_every_arm_and_shape() -> None:
-    """Both shapes of cycle have all seven arms, the bare one as its own measure."""
+    """Both shapes of cycle have all nine arms, the bare one as its own measure."""
     result = result_of("overhead.py", "--rounds", "2", "--cycles", "20", "--engines", "1")
     assert set(result["shapes"]) == {"checkout", "statement"}
     for arms in result["shapes"].values():
-        assert len(arms) == 7
+        assert len(arms) == 9
         assert arms["bare"]["ratio"] == {"median": 1.0, "q1": 1.0, "q3": 1.0}
         assert all(arm["microseconds"]["median"] > 0 for arm in arms.values())
-    assert len(result["budgets"]) == 4
+    assert len(result["budgets"]) == 5
 
 
 def test_scrape_gives_costs_and_the_loop_for_every_number_of_pools() -> None:
