@@ -105,11 +105,15 @@ class Application:
         return [pid for pid in self.server.backends(self.name) if pid not in self._held]
 
     async def truth(self) -> Counted:
-        """Return what the database lists, once that is what this process has open."""
+        """Return what the database lists, once that is what this process has open, twice in a row.
+
+        What nobody refers to any more is collected before, and the loop has time to close it.
+        """
         deadline = time.monotonic() + SETTLE_SECONDS
+        before = None
         while True:
-            await asyncio.sleep(0.01)  # whatever is being closed in the loop goes on
             gc.collect()
+            await asyncio.sleep(0.02)
             with self.server.observer() as observer:
                 listed = observer.execute(
                     "SELECT pid, client_port, application_name FROM pg_stat_activity WHERE client_port > 0"
@@ -119,11 +123,12 @@ class Application:
                     for one in psutil.Process().net_connections("tcp")
                     if one.raddr and one.raddr.port == self.server.port and one.status == "ESTABLISHED"
                 }
-            if {port for _, port, _ in listed} == sockets:
+            pids = {pid for pid, _, name in listed if name == self.name}
+            if {port for _, port, _ in listed} == sockets and pids == before:
                 break
             if time.monotonic() > deadline:
                 raise SystemExit(f"{self.name}: the server lists {listed}, this process has {sockets}")
-        pids = {pid for pid, _, name in listed if name == self.name}
+            before = pids
         used = len(pids & self._held.keys())
         return Counted(used, len(pids) - used)
 
