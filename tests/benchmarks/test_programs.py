@@ -54,20 +54,20 @@ def numbers_in(value: Any) -> Iterator[float]:
 def test_every_program_is_run_here_and_says_what_it_measures() -> None:
     """Each program of the directory has a docstring that says it measures something, and a test below."""
     programs = {path.name for path in BENCHMARKS.glob("[!_]*.py")}
-    assert programs == {"import_time.py", "overhead.py", "scrape.py", "soak.py", "tenants.py"}
+    assert programs == {"drift.py", "import_time.py", "overhead.py", "scrape.py", "soak.py", "tenants.py"}
     for name in programs:
         assert (BENCHMARKS / name).read_text().startswith('"""')
 
 
 def test_overhead_gives_a_ratio_for_every_arm_and_shape() -> None:
-    """Both shapes of cycle have all seven arms, the bare one as its own measure."""
+    """Both shapes of cycle have all nine arms, the bare one as its own measure."""
     result = result_of("overhead.py", "--rounds", "2", "--cycles", "20", "--engines", "1")
     assert set(result["shapes"]) == {"checkout", "statement"}
     for arms in result["shapes"].values():
-        assert len(arms) == 7
+        assert len(arms) == 9
         assert arms["bare"]["ratio"] == {"median": 1.0, "q1": 1.0, "q3": 1.0}
         assert all(arm["microseconds"]["median"] > 0 for arm in arms.values())
-    assert len(result["budgets"]) == 4
+    assert len(result["budgets"]) == 5
 
 
 def test_scrape_gives_costs_and_the_loop_for_every_number_of_pools() -> None:
@@ -132,3 +132,21 @@ def test_tenants_says_what_many_engines_cost() -> None:
     assert result["publish_milliseconds"].keys() == {"at rest", "a tenth used", "one used"}
     assert all(taken > 0 for taken in result["publish_milliseconds"].values())
     assert result["group_scrape"]["bytes"] > 10_000
+
+
+def test_drift_says_what_each_instrumentation_makes_of_each_fault() -> None:
+    """Every scenario has the database's own numbers and ours, which are the same; others' may be nothing."""
+    result = result_of("drift.py", "--times", "1")
+    assert len(result["scenarios"]) == len(result["budgets"]) == 9
+    for one in result["scenarios"].values():
+        assert one["truth"]["used"] == 1
+        assert one["pool_exporter"] == {**one["truth"], "drift": {"used": 0, "idle": 0}}
+        assert {"truth", "pool_exporter", "opentelemetry"} == one.keys()
+
+
+def test_drift_fails_where_ours_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without our numbers none of them is right: the exit code is 1, and the table says "nothing"."""
+    monkeypatch.setenv("POOL_EXPORTER_DISABLED", "1")
+    printed = run("drift.py", "--times", "1", exit_code=1)
+    assert printed.count("DOES NOT HOLD") == 9
+    assert "nothing" in printed
