@@ -45,6 +45,9 @@ class Receiver:
     def __init__(self) -> None:
         self.url = ""
         self.encodings: list[str] = []
+        self.fault = ""  # "refuse" or "hang": what is done to HTTP requests instead of taking them
+        self.faults = 0
+        self.healed = threading.Event()  # ends those that hang
         self.exports = 0
         self.metrics: dict[str, dict[Attributes, Any]] = {}
         self.deltas: set[str] = set()
@@ -89,7 +92,7 @@ def grpc_receiver() -> Iterator[Receiver]:
     receiver = Receiver()
 
     class Service(MetricsServiceServicer):  # type: ignore[misc]
-        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+        def Export(self, request: Any, context: Any) -> Any:
             sent = dict(context.invocation_metadata())
             receiver.take(request, sent.get("grpc-encoding", ""))
             return ExportMetricsServiceResponse()
@@ -112,6 +115,14 @@ def http_receiver() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            if receiver.fault:
+                receiver.faults += 1
+                if receiver.fault == "hang":
+                    receiver.healed.wait(10)
+                self.send_response(503)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             encoding = self.headers.get("Content-Encoding", "")
             request = ExportMetricsServiceRequest()
             request.ParseFromString(gzip.decompress(body) if encoding == "gzip" else body)
@@ -123,6 +134,10 @@ def http_receiver() -> Iterator[Receiver]:
             self.end_headers()
             self.wfile.write(answer)
 
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):  # of a client that did not wait
+                super().handle()
+
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""
 
@@ -133,6 +148,7 @@ def http_receiver() -> Iterator[Receiver]:
     try:
         yield receiver
     finally:
+        receiver.healed.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import subprocess
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import Histogram, MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, PeriodicExportingMetricReader
 from prometheus_client import CollectorRegistry
@@ -24,8 +28,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from pool_exporter import Instrumentation, instrument, start_server
 from pool_exporter.catalogue import CATALOGUE, Metric
 from pool_exporter.vocabularies import POOL_ATTRIBUTE, attribute_of
+from tests.demo.running import ending, until
+from tests.demo.test_prometheus_scrape import Prometheus, free_port
 from tests.opentelemetry.receivers import Attributes, Buckets, Receiver, grpc_receiver, http_receiver
 from tests.postgres import DATABASE, PostgresServer, running_server
+from tests.support import need_tool
 
 NAME = "wire"
 ROLE = "wire"
@@ -238,3 +245,125 @@ async def test_every_number_arrives_as_it_is(
     } <= receiver.deltas or not temporality
     if transport == "http-gzip":
         assert set(receiver.encodings) == {"gzip"}
+
+
+CONFIGURATION = """\
+scrape_configs:
+  - job_name: wire
+    scrape_interval: 1s
+    static_configs:
+      - targets: ["{target}"]
+"""
+
+
+@contextlib.contextmanager
+def prometheus(directory: Path, target: str) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes a target once a second."""
+    program = need_tool("prometheus", "prometheus")
+    (directory / "prometheus.yml").write_text(CONFIGURATION.format(target=target))
+    address = f"127.0.0.1:{free_port()}"
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                program,
+                f"--config.file={directory / 'prometheus.yml'}",
+                f"--storage.tsdb.path={directory / 'data'}",
+                f"--web.listen-address={address}",
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    with ending(process):
+        yield Prometheus(f"http://{address}")
+
+
+def stored(server: Prometheus) -> tuple[Series, dict[str, str]]:
+    """Return what Prometheus has of the target, by name and labels, and the type of each family."""
+    until(lambda: not math.isnan(server.value("count(db_client_connection_count)")), "a scrape")
+    found: Series = {}
+    for one in server.get("query", query='{job="wire"}')["result"]:
+        labels = {key: value for key, value in one["metric"].items() if key not in ("job", "instance")}
+        name = labels.pop("__name__")
+        found.setdefault(name, {})[frozenset(labels.items())] = float(one["value"][1])
+    types = {one["metric"]: one["type"] for one in server.get("targets/metadata")}
+    return found, types
+
+
+def spelled(key: Attributes) -> Attributes:
+    """Return attributes as labels."""
+    return frozenset((name.replace(".", "_"), value) for name, value in key)
+
+
+async def test_prometheus_has_the_names_that_the_catalogue_says(
+    engine: AsyncEngine, server: PostgresServer, tmp_path: Path
+) -> None:
+    """A real Prometheus that scrapes OpenTelemetry's exporter has each name, type, label and value."""
+    registry, own = CollectorRegistry(), CollectorRegistry()
+    reader = PrometheusMetricReader(registry=own)
+    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+    with (
+        instrument(engine, name=NAME, meter_provider=provider, registry=registry),
+        start_server(0, registry=registry) as ours,
+        start_server(0, registry=own) as theirs,
+    ):
+        await some_trouble(engine, server)
+        said = scraped(ours.url)
+        host, port = theirs.address
+        with prometheus(tmp_path, f"{host}:{port}") as running:
+            found, types = stored(running)
+    provider.shutdown()
+    identity = {name.replace(".", "_") for name in IDENTITY}
+    for metric in CATALOGUE:
+        name, want = metric.collector_name, expected(metric, said)
+        if metric.kind == "info":
+            # A Collector writes _ratio for a gauge of unit 1; this exporter writes nothing for that unit:
+            # _UNIT_MAPPINGS in opentelemetry/exporter/prometheus/_mapping.py.
+            name = name.removesuffix("_ratio")
+        if not want:
+            continue
+        kind = "gauge" if metric.kind == "info" else metric.kind
+        family = name.removesuffix("_total") if name.removesuffix("_total") in types else name
+        assert types.get(family) == kind, name
+        sample = name + "_count" if metric.kind == "histogram" else name
+        have = {
+            frozenset(
+                (label, value)
+                for label, value in key
+                if label not in identity and not label.startswith("otel_scope_")
+            ): value
+            for key, value in found[sample].items()
+        }
+        values = {
+            spelled(key): value.count if isinstance(value, Buckets) else value for key, value in want.items()
+        }
+        assert have == pytest.approx(values), name
+        if metric.kind == "histogram":
+            assert {float(dict(key)["le"]) for key in found[name + "_bucket"]} == {*metric.buckets, math.inf}
+
+
+@pytest.mark.parametrize("fault", ["refuse", "hang"])
+async def test_nothing_is_lost_while_the_receiver_is_away(fault: str, engine: AsyncEngine) -> None:
+    """A receiver that refuses or hangs costs no checkout, and the next good export has every sample."""
+    with http_receiver() as receiver:
+        exporter = HttpExporter(receiver.url, timeout=0.3)
+        reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
+        provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+        with instrument(engine, name=NAME, meter_provider=provider) as pool:
+            receiver.fault = fault
+            export = asyncio.ensure_future(asyncio.to_thread(provider.force_flush))
+            uses = 0
+            while not export.done() or not receiver.faults:
+                await (await in_use(engine)).close()
+                uses += 1
+            assert receiver.exports == 0
+            receiver.fault = ""
+            receiver.healed.set()
+            held = await in_use(engine)
+            await asyncio.to_thread(provider.shutdown)  # which exports for the last time
+            await held.close()
+            assert pool.snapshot().telemetry_errors == 0
+            assert pool.snapshot().checkouts == uses + 1
+    (times,) = receiver.metrics["db.client.connection.use_time"].values()
+    (checkouts,) = receiver.metrics["sqlalchemy.pool.checkouts"].values()
+    assert (times.count, checkouts) == (uses, uses + 1)
