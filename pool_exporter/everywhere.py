@@ -17,9 +17,10 @@ from pool_exporter.arguments import DEFAULT, Default, disabled
 from pool_exporter.capture.attribution import Attribution
 from pool_exporter.capture.creation import existing_engines, tell_of_new_engines
 from pool_exporter.catalogue import Detail
-from pool_exporter.instrument import _known, check_options, instrument, tell, untell
+from pool_exporter.instrument import _known, instrument, tell, untell
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.leaks import LeakPolicy
+from pool_exporter.options import check_options
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

@@ -58,6 +58,8 @@ ROOMS = {
 FREE = {
     "instrument",
     "instrumentation",
+    "options",
+    "process",
     "exports",
     "grouping",
     "everywhere",
@@ -154,7 +156,9 @@ def test_only_capture_knows_sqlalchemy(path: str) -> None:
     assert [f"{path}:{one.line} {one.target}" for one in found] == []
 
 
-@pytest.mark.parametrize("path", ["instrument.py", "instrumentation.py", "exports.py", "status.py"])
+@pytest.mark.parametrize(
+    "path", ["instrument.py", "instrumentation.py", "exports.py", "process.py", "options.py", "status.py"]
+)
 def test_the_wiring_knows_sqlalchemy_by_type_only(path: str) -> None:
     """The wiring leaves all that SQLAlchemy does to capture."""
     found = [one for one in imports_of(path) if is_within(one.target, "sqlalchemy")]

@@ -112,7 +112,7 @@ def test_a_pool_whose_check_fails_is_checked_again(
         original(self, state)
 
     monkeypatch.setattr(Ledger, "check", fail_once)
-    monkeypatch.setattr(sys.modules["pool_exporter.instrument"], "SAMPLE_SECONDS", 0.01)
+    monkeypatch.setattr(sys.modules["pool_exporter.process"], "SAMPLE_SECONDS", 0.01)
     policy = LeakPolicy(idle_in_transaction_seconds=0.01, idle_seconds=0.01)
     with instrument(engine, registry=None, leaks=policy), engine.connect():
         until(lambda: any(one.name == "pool_exporter.leaks" for one in caplog.records), "the leak is logged")
@@ -163,7 +163,7 @@ PROGRAM = """
     warnings.simplefilter("error")
     from sqlalchemy import create_engine
     from pool_exporter import LeakPolicy, instrument
-    from pool_exporter.instrument import _PROCESS
+    from pool_exporter.process import PROCESS
 
     def threads():
         return [one.name for one in threading.enumerate() if one is not threading.main_thread()]
@@ -174,13 +174,13 @@ PROGRAM = """
     pid = os.fork()  # which warns, here raises, in a process that has several threads
     assert threads() == ["pool_exporter"], threads()
     if pid == 0:
-        _PROCESS.soon()
+        PROCESS.soon()
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     del engine
     gc.collect()
-    _PROCESS.soon()
-    thread = _PROCESS.watcher._thread
+    PROCESS.soon()
+    thread = PROCESS.watcher._thread
     if thread is not None:
         thread.join(10)
     assert threads() == [], threads()

@@ -14,7 +14,7 @@ from prometheus_client import values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from pool_exporter.exporters import multiprocess
-from pool_exporter.instrument import _PROCESS
+from pool_exporter.process import PROCESS
 from pool_exporter.sharing import Sharing
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -62,8 +62,8 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers
 @pytest.fixture
 def sharing(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sharing]:
     """Let this process share what is instrumented in the test, and no longer than that."""
-    made = Sharing(_PROCESS.exports, _PROCESS.warn_once)
-    monkeypatch.setattr(_PROCESS, "sharing", made)
+    made = Sharing(PROCESS.exports, PROCESS.warn_once)
+    monkeypatch.setattr(PROCESS, "sharing", made)
     yield made
     atexit.unregister(made._end)
     made._publisher = None  # for whatever else is to be done at the end of this process

@@ -20,7 +20,7 @@ from pool_exporter import instrument
 from pool_exporter.exporters import presence
 from pool_exporter.exporters.merging import WorkersCollector
 from pool_exporter.exporters.multiprocess import PUBLISH_SECONDS
-from pool_exporter.instrument import _PROCESS
+from pool_exporter.process import PROCESS
 from pool_exporter.sharing import Sharing
 from tests.postgres import until
 
@@ -88,13 +88,13 @@ def test_a_process_that_ends_leaves_its_counters_complete(tmp_path: Path) -> Non
 def test_an_engine_that_was_dropped_is_counted_to_its_end(tmp_path: Path) -> None:
     """Uses after the last publication count, also where engine and pool are gone before the next."""
     run(
-        "from pool_exporter.instrument import _PROCESS\n"
-        "_PROCESS.watcher.stop()\n"
-        "_PROCESS.sharing.publish()\n"
+        "from pool_exporter.process import PROCESS\n"
+        "PROCESS.watcher.stop()\n"
+        "PROCESS.sharing.publish()\n"
         "for _ in range(7): engine.connect().close()\n"
         "engine.dispose(); del engine, pool\n"
         "import gc; gc.collect()\n"
-        "_PROCESS.sharing.publish()\n",
+        "PROCESS.sharing.publish()\n",
         tmp_path,
     )
     assert value(tmp_path, "checkouts_total") == 7
@@ -105,12 +105,12 @@ def test_the_next_publication_is_half_a_second_away(workers: Workers, sharing: S
     """That is the most that a killed process loses, and half of what is promised; longer looks do not delay it."""
     engine = create_engine("sqlite://", poolclass=QueuePool)
     with instrument(engine, name="orders", leaks=None):
-        _PROCESS.watcher.stop()
+        PROCESS.watcher.stop()
         engine.connect().close()
-        assert _PROCESS.check() == PUBLISH_SECONDS == 0.5
+        assert PROCESS.check() == PUBLISH_SECONDS == 0.5
         assert workers.value("checkouts_total") == 1
         engine.connect().close()
-        assert _PROCESS.check() == PUBLISH_SECONDS
+        assert PROCESS.check() == PUBLISH_SECONDS
         assert workers.value("checkouts_total") == 2
 
 
@@ -153,17 +153,17 @@ def test_a_forked_child_has_files_of_its_own(tmp_path: Path) -> None:
 def test_a_preloading_parent_is_no_worker(tmp_path: Path) -> None:
     """Who forks before it has used a pool adds nothing to what the workers may open."""
     done = run(
-        "from pool_exporter.instrument import _PROCESS\n"
+        "from pool_exporter.process import PROCESS\n"
         "children = []\n"
         "for _ in range(2):\n"
         "    child = os.fork()\n"
         "    if child == 0:\n"
         "        engine.connect().close()\n"
-        "        _PROCESS.sharing.publish()\n"
+        "        PROCESS.sharing.publish()\n"
         "        signal.pause()\n"
         "    children.append(child)\n"
         "time.sleep(1.5)\n"
-        "_PROCESS.sharing.publish()\n"
+        "PROCESS.sharing.publish()\n"
         "from pool_exporter.exporters.merging import workers_registry\n"
         "from pool_exporter.exporters.multiprocess import directory\n"
         "registry = workers_registry(directory())\n"
@@ -179,11 +179,11 @@ def test_forks_under_load_leave_no_lock_behind(tmp_path: Path) -> None:
     """A process that forks again and again while it publishes goes on, and so do its children."""
     done = run(
         "import threading\n"
-        "from pool_exporter.instrument import _PROCESS\n"
+        "from pool_exporter.process import PROCESS\n"
         "stop = threading.Event()\n"
         "def work():\n"
         "    while not stop.is_set():\n"
-        "        engine.connect().close(); _PROCESS.sharing.publish()\n"
+        "        engine.connect().close(); PROCESS.sharing.publish()\n"
         "thread = threading.Thread(target=work); thread.start()\n"
         "import warnings; warnings.simplefilter('ignore')\n"
         "codes = []\n"
@@ -191,7 +191,7 @@ def test_forks_under_load_leave_no_lock_behind(tmp_path: Path) -> None:
         "    child = os.fork()\n"
         "    if child == 0:\n"
         "        signal.alarm(20)\n"
-        "        engine.dispose(close=False); engine.connect().close(); _PROCESS.sharing.publish(); os._exit(0)\n"
+        "        engine.dispose(close=False); engine.connect().close(); PROCESS.sharing.publish(); os._exit(0)\n"
         "    codes.append(os.waitpid(child, 0)[1])\n"
         "stop.set(); thread.join()\n"
         "print(set(codes), pool.snapshot().acquires)\n",
@@ -223,7 +223,7 @@ def test_a_missing_directory_is_said_and_harms_nobody(tmp_path: Path) -> None:
     """The application runs; once the directory is there, it is used."""
     path = tmp_path / "missing"
     done = run(
-        "engine.connect().close(); from pool_exporter.instrument import _PROCESS; _PROCESS.sharing.publish()\n"
+        "engine.connect().close(); from pool_exporter.process import PROCESS; PROCESS.sharing.publish()\n"
         f"os.mkdir({str(path)!r})\n",
         path,
     )
@@ -284,15 +284,15 @@ def test_children_of_multiprocessing_leave_nothing_out(tmp_path: Path, method: s
 def test_a_parent_that_has_used_its_pool_before_it_forked_is_no_worker(tmp_path: Path) -> None:
     """Tables were made, say: what counts is that nothing is open, and that nothing was used since."""
     done = run(
-        "from pool_exporter.instrument import _PROCESS\n"
+        "from pool_exporter.process import PROCESS\n"
         "from pool_exporter.exporters.merging import workers_registry\n"
         "from pool_exporter.exporters.multiprocess import directory\n"
         "def processes():\n"
-        "    _PROCESS.sharing.publish()\n"
+        "    PROCESS.sharing.publish()\n"
         "    found = workers_registry(directory())\n"
         "    print(found.get_sample_value('sqlalchemy_pool_processes', {'pool': 'orders'}))\n"
         "engine.connect().close(); engine.dispose(); processes()\n"
-        "if os.fork() == 0: _PROCESS.watcher.stop(); os._exit(0)\n"
+        "if os.fork() == 0: PROCESS.watcher.stop(); os._exit(0)\n"
         "os.wait(); processes()\n"
         "engine.connect().close(); processes()\n",
         tmp_path,

@@ -28,7 +28,7 @@ from pool_exporter import PoolSnapshot, instrument
 from pool_exporter.catalogue import CATALOGUE, Metric
 from pool_exporter.exporters.identity import pool_attributes, split_server
 from pool_exporter.exporters.opentelemetry import PoolInstruments
-from pool_exporter.instrument import _PROCESS
+from pool_exporter.process import PROCESS
 from pool_exporter.telemetry import MOST_SAMPLES, MOST_SAMPLES_UNASKED, WAITING_SAMPLES
 from pool_exporter.vocabularies import attribute_of
 from tests.exporters.snapshots import snapshot
@@ -299,7 +299,7 @@ def test_samples_from_before_the_first_collection_are_not_lost(
     """They wait for it, as many as are kept before it is known that there will be one."""
     with instrument(engine, meter_provider=provider):
         use(engine, 600)
-        assert _PROCESS.check() is not None  # nothing is recorded before its time
+        assert PROCESS.check() is not None  # nothing is recorded before its time
         assert collect(reader).point("db.client.connection.use_time").count == 600
 
 
@@ -319,7 +319,7 @@ def test_waiting_samples_are_recorded_in_the_background(
     with instrument(engine, meter_provider=provider) as pool:
         collect(reader)
         use(engine, WAITING_SAMPLES + 50)
-        _PROCESS.check()  # as the background thread does, which may have been faster
+        PROCESS.check()  # as the background thread does, which may have been faster
         assert not pool._ledger.counts.wait_seconds.samples
         use(engine, 5)
         assert collect(reader).point("db.client.connection.wait_time").count == WAITING_SAMPLES + 55

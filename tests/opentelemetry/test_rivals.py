@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Engine
 
 from pool_exporter import instrument
-from pool_exporter.instrument import _PROCESS
+from pool_exporter.process import PROCESS
 from tests.opentelemetry.collecting import collect
 
 CONVENTIONS = json.loads(Path(__file__).with_name("conventions.json").read_text())
@@ -42,7 +42,7 @@ first = pytest.mark.parametrize("first", ["theirs", "ours"])
 @pytest.fixture(autouse=True)
 def nothing_said_yet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Let what was said once in this process be said again."""
-    monkeypatch.setattr(_PROCESS, "_said", set())
+    monkeypatch.setattr(PROCESS, "_said", set())
     with caplog.at_level(logging.WARNING, "pool_exporter"):
         yield
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AssertionPool, QueuePool, StaticPool
 
 from pool_exporter import instrument
-from pool_exporter.instrument import _PROCESS
+from pool_exporter.process import PROCESS
 from tests.laws import assert_laws
 from tests.postgres import PostgresServer
 
@@ -118,7 +118,7 @@ def test_names_handed_on_leave_nothing_behind(tmp_path: Path) -> None:
         engine.dispose()
         del engine
         gc.collect()
-    export = _PROCESS.exports._by_registry[registry]
+    export = PROCESS.exports._by_registry[registry]
     assert len(export.names._nameless) <= 1
 
 
