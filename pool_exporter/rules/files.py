@@ -1,0 +1,68 @@
+"""Put recording and alerting rules together into a rule file, as a plain structure (pure)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pool_exporter.rules.alert import Alert, Made
+from pool_exporter.rules.optional import OPTIONAL
+from pool_exporter.rules.options import RuleOptions
+from pool_exporter.rules.recording import ALERT_RECORDINGS, DASHBOARD_RECORDINGS, Recording
+from pool_exporter.rules.standard import STANDARD
+
+Which = Literal["default", "opt-in"]
+FILES: dict[str, tuple[Alert, ...]] = {"default": STANDARD, "opt-in": OPTIONAL}
+
+
+def rule_file(options: RuleOptions, which: Which = "default") -> dict[str, Any]:
+    """Return a rule file: of the default alerts, with all recording rules, or of the opt-in ones.
+
+    The opt-in file's alerts use what the default file records; it is loaded beside that one.
+    Raises `ValueError` for another `which`.
+    """
+    if which not in FILES:
+        raise ValueError(f"which={which!r}: expected {' or '.join(FILES)}")
+    alerts = [_alerting(options, alert) for alert in FILES[which] if alert.name not in options.off]
+    groups = []
+    if which == "default":
+        groups.append(_group(options, "recording", [_recording(options, one) for one in ALERT_RECORDINGS]))
+    groups.append(_group(options, "alerts" if which == "default" else "opt_in_alerts", alerts))
+    if which == "default":
+        groups.append(
+            _group(options, "dashboards", [_recording(options, one) for one in DASHBOARD_RECORDINGS])
+        )
+    return {"groups": [group for group in groups if group["rules"]]}
+
+
+def _group(options: RuleOptions, name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    assert isinstance(options.interval, float)  # noqa: S101 - made so by the options themselves
+    prefix = "sqlalchemy_pool" if options.vocabulary == "prometheus" else "db_client_connection_pool"
+    return {"name": f"{prefix}_{name}", "interval": options.words.duration(options.interval), "rules": rules}
+
+
+def _recording(options: RuleOptions, one: Recording) -> dict[str, Any]:
+    return {"record": one.name(options.words), "expr": one.expression(options.words)}
+
+
+def _alerting(options: RuleOptions, alert: Alert) -> dict[str, Any]:
+    values = options.values(alert)
+    made = Made(options.words, values)
+    rule: dict[str, Any] = {"alert": alert.full_name, "expr": alert.expression(made)}
+    for name in ("for", "keep_firing_for"):
+        if values.get(name):
+            rule[name] = options.words.duration(made.number(name))
+    rule["labels"] = {"severity": values["severity"], **options.labels}
+    rule["annotations"] = {
+        "summary": alert.summary,
+        "description": alert.description(made),
+        "runbook_url": f"{options.runbooks.rstrip('/')}/{alert.full_name}.md",
+        "dashboard_url": _dashboard_url(options, alert),
+    }
+    return rule
+
+
+def _dashboard_url(options: RuleOptions, alert: Alert) -> str:
+    named = [name for name in options.group_by if name != "pool" or alert.of_pool]
+    parameters = [f"var-{name}={{{{ $labels.{options.words.label(name)} | urlquery }}}}" for name in named]
+    separator = "&" if "?" in options.dashboard else "?"
+    return options.dashboard + (separator + "&".join(parameters) if parameters else "")
