@@ -125,7 +125,8 @@ def _in_the_words_of_a_command(message: str) -> str:
     if word is None:
         return message
     option = _OPTIONS.get(word[0], "--" + word[0].replace("_", "-"))
-    return option + " " + message[word.end() :].lstrip("=") if not message.startswith("--") else message
+    rest = re.sub(r"^\['([^']*)'\]", r"\1", message[word.end() :])
+    return f"{option} {rest.removeprefix('=')}"
 
 
 def _listed() -> Iterable[str]:

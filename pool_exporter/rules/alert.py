@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pool_exporter.rules.settings import SEVERITIES, Setting, Value
 from pool_exporter.rules.words import Words
@@ -18,7 +18,7 @@ class Made(NamedTuple):
 
     words: Words
     values: Mapping[str, Value]
-    database_limit: str = ""
+    database_limit: str
 
     def number(self, name: str) -> float:
         """Return a threshold, or a duration's seconds, not scaled."""
@@ -34,12 +34,16 @@ class Made(NamedTuple):
         """Return a window, such as `[5m]`."""
         return self.words.over(self.number(name))
 
+    def seconds(self, name: str) -> str:
+        """Return a duration in scaled seconds, for comparison with a time."""
+        return f"{self.number(name) / self.words.time_scale:g}"
+
 
 @dataclass(frozen=True, slots=True)
 class Alert:
     """Describe an alert; `name` is without `PREFIX`, which users may leave out too.
 
-    `of_pool` says that its labels are the pool's; else it is about the application as a whole.
+    `about` says which labels it has: those of a pool, those of its application alone, or a database server.
     """
 
     name: str
@@ -48,7 +52,7 @@ class Alert:
     summary: str
     expression: Callable[[Made], str]
     description: Callable[[Made], str]
-    of_pool: bool = True
+    about: Literal["pool", "application", "server"] = "pool"
 
     @property
     def full_name(self) -> str:

@@ -46,7 +46,7 @@ def _recording(options: RuleOptions, one: Recording) -> dict[str, Any]:
 
 def _alerting(options: RuleOptions, alert: Alert) -> dict[str, Any]:
     values = options.values(alert)
-    made = Made(options.words, values)
+    made = Made(options.words, values, _limit(options))
     rule: dict[str, Any] = {"alert": alert.full_name, "expr": alert.expression(made)}
     for name in ("for", "keep_firing_for"):
         if values.get(name):
@@ -61,8 +61,16 @@ def _alerting(options: RuleOptions, alert: Alert) -> dict[str, Any]:
     return rule
 
 
+def _limit(options: RuleOptions) -> str:
+    """Return the database's limit as a number of PromQL: NaN, which nothing is above, where it is not known."""
+    limit = options.database_limit
+    return f"scalar(min({limit}))" if isinstance(limit, str) else f"{limit:g}"
+
+
 def _dashboard_url(options: RuleOptions, alert: Alert) -> str:
-    named = [name for name in options.group_by if name != "pool" or alert.of_pool]
+    if alert.about == "server":
+        return options.dashboard
+    named = [name for name in options.group_by if name != "pool" or alert.about == "pool"]
     parameters = [f"var-{name}={{{{ $labels.{options.words.label(name)} | urlquery }}}}" for name in named]
     separator = "&" if "?" in options.dashboard else "?"
     return options.dashboard + (separator + "&".join(parameters) if parameters else "")

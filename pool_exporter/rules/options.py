@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -33,7 +34,8 @@ SETTINGS: dict[str, Setting] = {
 }
 """Every setting by its full name, such as `LeakIdle.for`."""
 _CATALOGUE_LABELS = {label for metric in CATALOGUE for label in metric.labels} | {"le"}
-_OWN_KEYS = {"off", "settings"}
+_SERIES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(\{.*\})?")
+_URL = re.compile(r"https?://[^\s{}\"'`]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class RuleOptions:
 
     - `settings`: thresholds by their name, such as `{"LeakIdle.window": "20m"}`; numbers of
       durations are seconds. `off`: alerts to leave out, with or without `PREFIX`.
-    - `selector`: matchers put on every selector, of labels that are in `group_by` or `instance`.
+    - `selector`: matchers put on every selector, of labels that are in `group_by`, `pool` aside.
     - `group_by`: the labels of an alert; all but `pool` are labels of the target.
     - `labels`: more labels for every alert. `runbooks`, `dashboard`: where their URLs begin.
     - `database_limit`: the number of connections that the database allows, or a series that holds it.
@@ -79,6 +81,10 @@ class RuleOptions:
         object.__setattr__(self, "labels", _checked_labels(self.labels, self.words))
         object.__setattr__(self, "interval", _checked_interval(self.interval))
         _check_scale(self.time_scale)
+        object.__setattr__(self, "database_limit", _checked_limit(self.database_limit))
+        for name, url in (("runbooks", self.runbooks), ("dashboard", self.dashboard)):
+            _check_url(name, url)
+        self._check_memory()
 
     @property
     def matchers(self) -> tuple[Matcher, ...]:
@@ -99,6 +105,18 @@ class RuleOptions:
         return {
             name: self.settings.get(full, SETTINGS[full].default) for name, full in {**own, **shared}.items()
         }
+
+    def _check_memory(self) -> None:
+        """A leak must be remembered for longer than its alert waits, or a pool at the limit goes unreported."""
+        memory, waits = (
+            self.settings.get(name, SETTINGS[name].default)
+            for name in (f"{FULL}.leak_window", "ExhaustedByLeak.for")
+        )
+        if memory <= waits:  # type: ignore[operator]  # both are durations, thus numbers
+            raise ValueError(
+                f"settings['{FULL}.leak_window']: {memory:g} s must be more than the {waits:g} s of "
+                "ExhaustedByLeak.for"
+            )
 
 
 def alert_named(name: object, argument: str) -> Alert:
@@ -148,10 +166,17 @@ def _checked_group(group_by: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_selector(matchers: tuple[Matcher, ...], selector: str, group_by: Sequence[str]) -> None:
+    """Refuse matchers on labels that the recorded series do not have: the series of two files would clash."""
+    labels = [label for label in group_by if label != "pool"]
     for matcher in matchers:
-        if matcher.label not in (*group_by, "instance"):
+        if matcher.label in ("pool", "instance") or matcher.label in _CATALOGUE_LABELS:
             raise ValueError(
-                f"selector={selector!r}: the recorded series will have no label {matcher.label!r}; add it to "
+                f"selector={selector!r}: {matcher.label!r} is told apart by the rules themselves; choose by labels "
+                f"of the targets, such as {labels or ['job']}"
+            )
+        if matcher.label not in labels:
+            raise ValueError(
+                f"selector={selector!r}: the recorded series have no label {matcher.label!r}; add it to "
                 f"group_by, as in {','.join((matcher.label, *group_by))}"
             )
 
@@ -191,3 +216,29 @@ def _check_scale(scale: object) -> None:
         raise TypeError(f"time_scale={scale!r}: expected a number, 1 for real time")
     if not math.isfinite(scale) or not 0.01 <= scale <= 1000:
         raise ValueError(f"time_scale={scale!r}: out of range; from 0.01 to 1000, 1 for real time")
+
+
+def _checked_limit(limit: object) -> float | str:
+    if isinstance(limit, str):
+        text = limit.strip()
+        if _SERIES.fullmatch(text):
+            selector = text.partition("{")[2]
+            matchers_of("{" + selector if selector else "", "database_limit")
+            return text
+        try:
+            limit = float(text)
+        except ValueError:
+            raise ValueError(
+                f"database_limit={limit!r}: expected a number of connections, such as 100, or a series that holds "
+                f"it, such as {DATABASE_LIMIT}"
+            ) from None
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+        raise TypeError(f"database_limit={limit!r}: expected a number of connections or the name of a series")
+    if not math.isfinite(limit) or limit < 1:
+        raise ValueError(f"database_limit={limit!r}: out of range; at least 1 connection")
+    return float(limit)
+
+
+def _check_url(argument: str, url: object) -> None:
+    if not isinstance(url, str) or not _URL.fullmatch(url):
+        raise ValueError(f"{argument}={url!r}: expected a URL that begins with http:// or https://")

@@ -166,6 +166,18 @@ def _instances(words: Words) -> str:
     return f"count by ({words.group}) ({recorded(words, 'slots_taken')})"
 
 
+def _server_maxima(words: Words) -> str:
+    """Return what each server may get; `info` says which it is, and has the value 1."""
+    server = words.label("server")
+    return (
+        f"sum by ({words.group}, {server}) (\n"
+        f"  {recorded(words, 'connections_max')}\n"
+        f"  * on ({words.instance}) group_left ({server})\n"
+        f"  max by ({words.instance}, {server}) ({words.metric('info')})\n"
+        ")"
+    )
+
+
 _GROUP = (
     Recording("group_connections", "job_pool", "connections", "sum", _group_sum("connections", "state")),
     Recording("group_connections_max", "job_pool", "connections_max", "sum", _group_sum("connections_max")),
@@ -175,6 +187,9 @@ _GROUP = (
     Recording("group_mean_uses", "job_pool", "occupancy_seconds_total", "rate5m", _group_sum("mean_uses")),
     Recording("worst_saturation", "job_pool", "saturation", "max", _worst_saturation, derived=True),
     Recording("instances", "job_pool", "instances", "count", _instances, derived=True),
+    Recording(
+        "server_connections_max", "job_pool", "server_connections_max", "sum", _server_maxima, derived=True
+    ),
     _rate("acquires_total"),
     _rate("checkouts_total"),
     _rate("timeouts_total"),

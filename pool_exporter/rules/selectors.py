@@ -44,6 +44,8 @@ def matchers_of(selector: str, argument: str = "selector") -> tuple[Matcher, ...
 def _checked(matcher: Matcher, argument: str, selector: str) -> Matcher:
     if matcher.label == "__name__":
         raise _invalid(argument, selector, "a metric's name is not for choosing")
+    if "`" in matcher.value:
+        raise _invalid(argument, selector, "a backtick cannot stand in the templates of annotations")
     if "~" in matcher.operator:
         try:
             re.compile(matcher.value[1:-1].replace("\\\\", "\\"))

@@ -217,7 +217,7 @@ STANDARD = (
         "Connection pool metrics are gone while their application is up.",
         _missing,
         _missing_description,
-        of_pool=False,
+        about="application",
     ),
 )
 """The alerts of the default file, in its order."""

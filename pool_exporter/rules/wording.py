@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pool_exporter.rules.alert import Made
 from pool_exporter.rules.recording import recorded
 from pool_exporter.rules.words import Words
 
@@ -66,3 +67,15 @@ def owners(words: Words) -> str:
     query = f"sort_desc(topk({MOST_LISTED}, {holders} > 0))"
     each = "{{ $one.Labels." + by + " }} ({{ $one.Value }})"
     return asked(words, query, each, 'not known (`detail="basic"`, or attribution is off)')
+
+
+def increases(made: Made, metric: str, window: str, by: str, **labels: str) -> str:
+    """Return by how much a counter rose in the window that a setting names, summed by these labels."""
+    return f"sum by ({by}) (increase({made.words.metric(metric, **labels)}{made.over(window)}))"
+
+
+def increases_of(made: Made, metric: str, window: str, **labels: str) -> str:
+    """Return a template that lists the instances where a counter rose, by how much."""
+    selector = with_own(made.words.metric(metric, **labels))
+    rise = f"sum by ({made.words.label('instance')}) (increase({selector}{made.over(window)}))"
+    return instances(made.words, f"{rise} > 0", "printf `%.0f`")

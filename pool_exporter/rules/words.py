@@ -44,9 +44,7 @@ class Words:
 
     def presence(self) -> str:
         """Return a selector of what is 1 for each target that is there, whatever else it has."""
-        return self.vocabulary.presence + self._braces(
-            [one.spelled(one.label) for one in self.matchers if one.label != "pool"]
-        )
+        return self.series(self.vocabulary.presence)
 
     def label(self, label: str) -> str:
         """Return a label's name."""

@@ -1,0 +1,204 @@
+"""Declare the opt-in alerts about connections and their database (pure)."""
+
+from __future__ import annotations
+
+from pool_exporter.rules.alert import Alert, Made
+from pool_exporter.rules.recording import recorded
+from pool_exporter.rules.settings import lasting, number, share, window
+from pool_exporter.rules.wording import asked, increases, increases_of, label, the_pool, with_own
+
+_DIED = "disconnect|pool_invalidated|pre_ping"
+
+
+def _young(made: Made) -> str:
+    """Return the instances that have started lately: they connect because they are new."""
+    words = made.words
+    started = f"max by ({words.instance}) ({words.metric('start_time_seconds')})"
+    return f"time() - {started} < {made.seconds('young')}"
+
+
+def _storm(made: Made) -> str:
+    words = made.words
+    died = increases(made, "closes_total", "window", words.instance, reason=_DIED)
+    connects = increases(made, "connects_total", "window", words.instance)
+    reconnecting = (
+        f"count by ({words.group}) (\n  {died} > 0\n  and\n  {connects} > 0\n  unless\n  {_young(made)}\n)"
+    )
+    settled = f"count by ({words.group}) (\n  {recorded(words, 'slots_taken')}\n  unless\n  {_young(made)}\n)"
+    dead = increases(made, "closes_total", "window", words.group, reason=_DIED)
+    return (
+        f"{reconnecting}\n/\n({settled} > 0)\n>= {made.text('share')}\n"
+        f"and\n{reconnecting} >= {made.text('instances')}\nand\n{dead} >= {made.text('connections')}"
+    )
+
+
+def _storm_description(made: Made) -> str:
+    return (
+        f"{{{{ $value | humanizePercentage }}}} of the instances of {the_pool(made.words)} lost connections and "
+        "connected again at once. Connections found dead, by instance: "
+        f"{increases_of(made, 'closes_total', 'window', reason=_DIED)}."
+    )
+
+
+def _stale(made: Made) -> str:
+    rise = increases(made, "pre_ping_failures_total", "window", made.words.group)
+    return f"{rise} >= {made.text('failures')}"
+
+
+def _stale_description(made: Made) -> str:
+    return (
+        f"About {{{{ $value | printf `%.0f` }}}} idle connection(s) of {the_pool(made.words)} were found dead by "
+        "pre-pings, and that has gone on for hours: something ends connections before pool_recycle does. "
+        f"Instances: {increases_of(made, 'pre_ping_failures_total', 'window')}."
+    )
+
+
+def _churn(made: Made) -> str:
+    words, window = made.words, made.over("window")
+
+    def rate(metric: str) -> str:
+        return (
+            f"sum by ({words.group}) (\n  sum by ({words.instance}) (rate({words.metric(metric)}{window}))\n"
+            f"  unless\n  {_young(made)}\n)"
+        )
+
+    unpooled = f"count by ({words.group}) ({words.metric('info', pool_class='NullPool')})"
+    connects = rate("connects_total")
+    return (
+        f"{connects}\n/\n({rate('checkouts_total')} > 0)\n> {made.text('share')}\n"
+        f"and\n{connects} > {made.text('rate')}\nunless\n{unpooled}"
+    )
+
+
+def _churn_description(made: Made) -> str:
+    words, window = made.words, made.over("window")
+    by = words.label("reason")
+    closes = f"sum by ({by}) (rate({with_own(words.metric('closes_total'))}{window}))"
+    each = "{{ $one.Labels." + by + " }} ({{ $one.Value | printf `%.2f` }} a second)"
+    reasons = asked(words, f"sort_desc(topk(3, {closes} > 0))", each, "not known")
+    return (
+        f"{{{{ $value | humanizePercentage }}}} of the acquires of {the_pool(words)} open a new connection. "
+        f"Connections end because of: {reasons}."
+    )
+
+
+def _ping(made: Made) -> str:
+    words, window = made.words, made.over("window")
+
+    def rate(name: str) -> str:
+        return f"sum by ({words.group}) (rate({words.metric(name)}{window}))"
+
+    return (
+        f"{rate('pre_ping_seconds_sum')}\n/\n({rate('wait_seconds_sum')} + {rate('use_seconds_sum')} > 0)\n"
+        f"> {made.text('share')}\nand\n{rate('pre_ping_seconds_count')} > {made.text('rate')}"
+    )
+
+
+def _ping_description(made: Made) -> str:
+    return (
+        f"Pre-pings take {{{{ $value | humanizePercentage }}}} of the time that callers of {the_pool(made.words)} "
+        "spend on waiting for connections and using them."
+    )
+
+
+def _capacity(made: Made) -> str:
+    words = made.words
+    maxima = f"max_over_time({recorded(words, 'server_connections_max')}{made.over('window')})"
+    server = words.label("server")
+    return f"sum by ({server}) ({maxima}) > {made.text('share')} * {made.database_limit}"
+
+
+def _capacity_description(made: Made) -> str:
+    words = made.words
+    server = words.label("server")
+    selector = f"{recorded(words, 'server_connections_max')}"
+    selector = (selector[:-1] + "," if selector.endswith("}") else selector + "{") + f"{server}=%q}}"
+    by = ", ".join(words.label(name) for name in words.group_by)
+    query = f"sort_desc(topk(5, sum by ({by}) (max_over_time({selector}{made.over('window')}))))"
+    each = " ".join("{{ $one.Labels." + words.label(name) + " }}" for name in words.group_by)
+    listed = (
+        "{{ with query (printf `" + query + "` $labels." + server + ") }}{{ range $index, $one := . }}"
+        "{{ if $index }}, {{ end }}" + each + " ({{ $one.Value }}){{ end }}{{ else }}not known{{ end }}"
+    )
+    return (
+        f"The pools may open {{{{ $value }}}} connections to {label(words, 'server')}, at the largest number of "
+        f"instances of late, which is more than {made.number('share'):.0%} of what it allows. The largest: {listed}."
+    )
+
+
+_YOUNG = window(600.0, "an instance that started so lately is left out", name="young")
+
+DATABASE = (
+    Alert(
+        "FailoverStorm",
+        "warning",
+        (
+            lasting(0.0, "it is over soon"),
+            window(300.0, "at once means within it"),
+            share("share", 0.5, "instances that reconnect, as a part of those that are not young"),
+            number("instances", 2.0, "one instance alone is no storm", least=1.0),
+            number(
+                "connections",
+                5.0,
+                "connections found dead in all, so that a few stale ones are none",
+                least=1.0,
+            ),
+            _YOUNG,
+        ),
+        "Most instances lost their connections at once.",
+        _storm,
+        _storm_description,
+    ),
+    Alert(
+        "StaleConnections",
+        "info",
+        (
+            lasting(10800.0, "a failover is over by then"),
+            window(3600.0, "no hour of it is without failures"),
+            number("failures", 2.0, "pre-pings that found a dead connection, in the window", least=0.001),
+        ),
+        "Idle connections die before they are recycled.",
+        _stale,
+        _stale_description,
+    ),
+    Alert(
+        "ConnectionChurn",
+        "warning",
+        (
+            lasting(900.0, "a burst that overflows is over by then"),
+            window(900.0, "what the rates are taken over"),
+            share("share", 0.2, "new connections as a part of the acquires"),
+            number("rate", 0.1, "new connections a second; fewer cost nothing"),
+            _YOUNG,
+        ),
+        "Connections are opened and thrown away.",
+        _churn,
+        _churn_description,
+    ),
+    Alert(
+        "PrePingCost",
+        "info",
+        (
+            lasting(1800.0, "a slow moment of the network is over by then"),
+            window(1800.0, "what the rates are taken over"),
+            share("share", 0.1, "time of pings as a part of the time of waits and uses"),
+            number("rate", 0.1, "pings a second; fewer cost nothing"),
+        ),
+        "Pre-pings take much of the callers' time.",
+        _ping,
+        _ping_description,
+    ),
+    Alert(
+        "CapacityAboveDatabase",
+        "warning",
+        (
+            lasting(900.0, "a rolling restart, which runs old and new instances, is over by then"),
+            window(86400.0, "the largest number of instances in it counts"),
+            share("share", 0.95, "a few connections are the administrator's", most=10.0),
+        ),
+        "Pools may open more connections than their database allows.",
+        _capacity,
+        _capacity_description,
+        about="server",
+    ),
+)
