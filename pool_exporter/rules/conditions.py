@@ -5,22 +5,25 @@ from __future__ import annotations
 from pool_exporter.rules.alert import Made
 from pool_exporter.rules.recording import recorded
 from pool_exporter.rules.settings import number, share, window
+from pool_exporter.rules.words import Words
 
 FULL = "Full"
 """The name under which the settings of these conditions are set: `Full.saturation`."""
+
+_LATELY_SECONDS = 60.0
 
 SETTINGS = (
     share(
         "saturation",
         1.0,
-        "slots taken as a part of all, at the worst moment of the window; with several worker processes behind "
+        "slots taken as a part of all, in the median over the window; with several worker processes behind "
         "one series it is asked of one of them, since one full worker is enough to make its callers wait",
     ),
-    number("queued", 1.0, "callers that wait, at the worst moment of the window", least=1.0),
+    number("queued", 1.0, "callers that wait, in the median over the window", least=1.0),
     window(
         120.0,
-        "what is looked back over: a connection that changes hands, a scrape that fails or a caller between two "
-        "waits does not make a full pool look free",
+        "what the medians are taken over: a connection that changes hands, a scrape that fails or a moment without a "
+        "caller does not make a full pool look free",
     ),
     share("leak_share", 0.5, "overdue uses that do nothing, as a part of all uses, that make it a leak"),
     window(
@@ -33,15 +36,24 @@ SETTINGS = (
 )
 
 
+def lately(words: Words, key: str) -> str:
+    """Return a recorded series over a failed scrape, which takes the series away for a moment."""
+    return f"max_over_time({recorded(words, key)}{words.over(_LATELY_SECONDS)})"
+
+
 def full(made: Made) -> str:
-    """Return the instances whose pool is full and makes callers queue."""
+    """Return the instances whose pool is full and makes callers queue, most of the time.
+
+    The median bridges a moment and lengthens nothing: after a restart it is gone as soon as it came.
+    """
     window, words = made.over("Full.window"), made.words
+    saturation, queued = recorded(words, "saturation"), recorded(words, "pending", phase="queued")
     return (
         f"(\n"
-        f"  max_over_time({recorded(words, 'saturation')}{window}) * {recorded(words, 'processes')}"
+        f"  quantile_over_time(0.5, {saturation}{window}) * {lately(words, 'processes')}"
         f" >= {made.text('Full.saturation')}\n"
         f"  and ignoring ({words.label('phase')})\n"
-        f"  max_over_time({recorded(words, 'pending', phase='queued')}{window}) >= {made.text('Full.queued')}\n"
+        f"  quantile_over_time(0.5, {queued}{window}) >= {made.text('Full.queued')}\n"
         f")"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pool_exporter.rules.alert import Alert, Made
 from pool_exporter.rules.recording import recorded
 from pool_exporter.rules.settings import lasting, number, share, window
-from pool_exporter.rules.wording import asked, increases, increases_of, label, the_pool, with_own
+from pool_exporter.rules.wording import asked, increases, increases_of, instances, label, the_pool, with_own
 
 _DIED = "disconnect|pool_invalidated|pre_ping"
 
@@ -95,9 +95,14 @@ def _ping(made: Made) -> str:
 
 
 def _ping_description(made: Made) -> str:
+    words, window = made.words, made.over("window")
+    spent = (
+        f"sum by ({words.label('instance')}) (rate({with_own(words.metric('pre_ping_seconds_sum'))}{window}))"
+    )
     return (
-        f"Pre-pings take {{{{ $value | humanizePercentage }}}} of the time that callers of {the_pool(made.words)} "
-        "spend on waiting for connections and using them."
+        f"Pre-pings take {{{{ $value | humanizePercentage }}}} of the time that callers of {the_pool(words)} "
+        "spend on waiting for connections and using them. Seconds of pings a second, by instance: "
+        f"{instances(words, f'{spent} > 0', 'printf `%.2f`')}."
     )
 
 

@@ -94,4 +94,4 @@ def number(name: str, default: float, reason: str, *, least: float = 0.0, most: 
 
 def share(name: str, default: float, reason: str, *, most: float = 1.0) -> Setting:
     """Return the setting of a part of a whole, above 0."""
-    return Setting(name, "number", default, reason, least=0.001, most=most)
+    return Setting(name, "number", default, reason, least=0.000001, most=most)

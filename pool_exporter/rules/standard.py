@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pool_exporter.rules.alert import Alert, Made
-from pool_exporter.rules.conditions import exhausted_by_leak, full
+from pool_exporter.rules.conditions import exhausted_by_leak, full, lately
 from pool_exporter.rules.recording import recorded
 from pool_exporter.rules.settings import holding, lasting, number, share, window
 from pool_exporter.rules.wording import asked, instances, own, owners, the_pool, with_own
@@ -13,8 +13,8 @@ def _leak_description(made: Made) -> str:
     words = made.words
     full_ones = instances(words, f"{own(words, 'leak_share')} > 0", "humanizePercentage")
     return (
-        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue, and most of the connections are "
-        f"held by uses that do nothing. Overdue share of uses: {full_ones}. Held by: {owners(words)}. "
+        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue, and uses that do nothing hold "
+        f"{made.number('Full.leak_share'):.0%} of its connections or more. Share by instance: {full_ones}. Held by: {owners(words)}. "
         "Restarting an instance frees its pool until it leaks again; the owner's code has to give back."
     )
 
@@ -25,7 +25,7 @@ def _load(made: Made) -> str:
     busy = f"sum by ({words.instance}) ({recorded(words, 'mean_uses')} or {opening})"
     return (
         f"count by ({words.group}) (\n{full(made)}\nand\n"
-        f"{busy} * {recorded(words, 'processes')} / ({recorded(words, 'connections_max')} > 0)"
+        f"{busy} * {lately(words, 'processes')} / ({lately(words, 'connections_max')} > 0)"
         f" >= {made.text('mean')}\n)\nunless\n{exhausted_by_leak(made)}"
     )
 
