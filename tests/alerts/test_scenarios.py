@@ -1,0 +1,105 @@
+"""Play whole scenarios through the rules: nobody is woken for an innocent one, and leak and load are told apart."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pool_exporter.catalogue import prometheus_metrics
+from pool_exporter.rules import RuleOptions, rule_file
+from tests.support import need_tool
+
+from .scenarios import INNOCENT, Scenario, leak, mixture, overload
+from .simulation import series_of
+
+GROUPS = ("recording", "dashboards", "alerts", "opt_in_alerts")
+AWAKE = 'alertstate="firing",severity!="info"'
+
+
+def answers_of(scenario: Scenario, directory: Path, query: str, options: RuleOptions | None = None) -> str:
+    """Return what the rules make of a scenario: the answer to a query at its end, in promtool's words."""
+    options = options or RuleOptions()
+    for which in ("default", "opt-in"):
+        (directory / f"{which}.yml").write_text(json.dumps(rule_file(options, which)))  # type: ignore[arg-type]  # both are choices
+    interval = f"{scenario.interval:g}s"
+    unit: dict[str, Any] = {
+        "rule_files": ["default.yml", "opt-in.yml"],
+        "evaluation_interval": "30s",
+        "group_eval_order": [f"sqlalchemy_pool_{name}" for name in GROUPS],
+        "tests": [
+            {
+                "interval": interval,
+                "input_series": series_of(scenario.lives, scenario.seconds, scenario.interval),
+                "promql_expr_test": [
+                    {
+                        "expr": query,
+                        "eval_time": f"{scenario.seconds:g}s",
+                        "exp_samples": [{"labels": '{never="seen"}', "value": 1}],
+                    }
+                ],
+            }
+        ],
+    }
+    (directory / "unit.yml").write_text(json.dumps(unit))
+    promtool = need_tool("promtool", "prometheus")
+    done = subprocess.run(
+        [promtool, "test", "rules", "unit.yml"], check=False, capture_output=True, text=True, cwd=directory
+    )
+    found = re.search(r"got:(.*)", done.stdout + done.stderr)
+    assert found is not None, done.stdout + done.stderr
+    return found[1].strip()
+
+
+def alerts_of(scenario: Scenario, directory: Path) -> set[str]:
+    """Return the alerts above info that have fired at any moment of a scenario."""
+    query = f"count by (alertname) (count_over_time(ALERTS{{{AWAKE}}}[3h]))"
+    return set(re.findall(r'alertname="SQLAlchemyPool(\w+)"', answers_of(scenario, directory, query)))
+
+
+@pytest.mark.parametrize("case", INNOCENT, ids=lambda case: case.__name__)
+def test_nobody_is_woken_for_an_innocent_case(case: Callable[[], Scenario], tmp_path: Path) -> None:
+    """No alert above info fires at any moment, of the default ones or of those that are opted into."""
+    assert alerts_of(case(), tmp_path) == set()
+
+
+def test_a_leak_is_called_a_leak(tmp_path: Path) -> None:
+    """It is noticed while the pool still works, and never called load when that is full."""
+    found = alerts_of(leak(), tmp_path)
+    assert found >= {"LeakIdle", "ExhaustedByLeak"}
+    assert "ExhaustedByLoad" not in found
+
+
+def test_load_is_called_load(tmp_path: Path) -> None:
+    """A pool that work fills is not called leaking."""
+    found = alerts_of(overload(), tmp_path)
+    assert "ExhaustedByLoad" in found
+    assert found.isdisjoint({"LeakIdle", "ExhaustedByLeak", "DatabaseUnreachable"})
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_leak_and_load_never_fire_together(seed: int, tmp_path: Path) -> None:
+    """At no moment do both alerts of a full pool fire, however the share of leaks moves."""
+    both = 'count by (pool) (ALERTS{alertname=~"SQLAlchemyPoolExhausted.*",alertstate="firing"}) > 1'
+    assert answers_of(mixture(seed), tmp_path, f"count_over_time(({both})[2h:30s])") == "nil"
+
+
+def test_a_mixture_that_fills_the_pool_is_never_passed_over(tmp_path: Path) -> None:
+    """Some of the mixtures above do fill the pool, so that what they show is worth something."""
+    found = set()
+    for seed in range(6):
+        found |= alerts_of(mixture(seed), tmp_path)
+    assert found >= {"ExhaustedByLeak", "ExhaustedByLoad"}
+
+
+def test_the_simulation_writes_metrics_of_the_catalogue() -> None:
+    """Every series that the scenarios have could come from the library."""
+    names = {metric.prometheus_name for metric in prometheus_metrics()}
+    for series in series_of(leak().lives, 60, 15):
+        name = re.sub(r"_(sum|count)$", "", series["series"].partition("{")[0])
+        assert name == "up" or name in names
