@@ -1,4 +1,4 @@
-"""Write the rule files of this directory: what `pool-exporter alerts` prints without further options.
+"""Write the rule files and inhibit_rules of this directory: what `pool-exporter alerts` prints without further options.
 
 `python alerts/generate.py` rewrites them; `--check` exits with 1 if that would change one.
 """
@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pool_exporter.rules import RuleOptions, rendered
+from pool_exporter.rules import RuleOptions, rendered, rendered_inhibition
 from pool_exporter.vocabularies import VOCABULARIES
 
 HERE = Path(__file__).resolve().parent
@@ -17,11 +17,14 @@ HERE = Path(__file__).resolve().parent
 
 def contents() -> dict[Path, str]:
     """Return the text of every generated file."""
-    return {
-        HERE / f"{vocabulary}{suffix}.rules.yml": rendered(RuleOptions(vocabulary=vocabulary), which)
-        for vocabulary in VOCABULARIES
-        for which, suffix in (("default", ""), ("opt-in", ".opt-in"))
-    }
+    made = {}
+    for vocabulary in VOCABULARIES:
+        options = RuleOptions(vocabulary=vocabulary)
+        made[HERE / f"{vocabulary}.rules.yml"] = rendered(options, "default")
+        made[HERE / f"{vocabulary}.opt-in.rules.yml"] = rendered(options, "opt-in")
+        prefix = "" if vocabulary == "prometheus" else f"{vocabulary}."
+        made[HERE / f"{prefix}inhibit_rules.yml"] = rendered_inhibition(options)
+    return made
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from pool_exporter.cli.errors import CommandError
 from pool_exporter.cli.printing import write_line
-from pool_exporter.rules import ALERTS, SETTINGS, RuleOptions, rendered
+from pool_exporter.rules import ALERTS, SETTINGS, RuleOptions, rendered, rendered_inhibition
 from pool_exporter.rules.options import DASHBOARD, DATABASE_LIMIT, FORMATS, RUNBOOKS
 from pool_exporter.vocabularies import VOCABULARIES
 from pool_exporter.wording import visible
@@ -30,6 +30,11 @@ _OPTIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments."""
     parser.add_argument("--opt-in", action="store_true", help="print the file of further alerts")
+    parser.add_argument(
+        "--inhibit-rules",
+        action="store_true",
+        help="print Alertmanager's inhibit_rules for these alerts instead",
+    )
     parser.add_argument("--list", action="store_true", help="list the alerts and their settings, and end")
     parser.add_argument("--format", default=FORMATS[0], metavar="FORMAT", help=_choice(FORMATS))
     parser.add_argument(
@@ -80,7 +85,7 @@ def execute(arguments: argparse.Namespace) -> int:
             write_line(line, sys.stdout)
         return 0
     try:
-        text = rendered(_options(arguments), "opt-in" if arguments.opt_in else "default")
+        text = _text(_options(arguments), arguments)
     except (TypeError, ValueError) as error:
         raise CommandError(_in_the_words_of_a_command(str(error))) from error
     except ModuleNotFoundError as error:
@@ -88,6 +93,12 @@ def execute(arguments: argparse.Namespace) -> int:
     for line in text.splitlines():
         write_line(line, sys.stdout)
     return 0
+
+
+def _text(options: RuleOptions, arguments: argparse.Namespace) -> str:
+    if arguments.inhibit_rules:
+        return rendered_inhibition(options)
+    return rendered(options, "opt-in" if arguments.opt_in else "default")
 
 
 def _options(arguments: argparse.Namespace) -> RuleOptions:

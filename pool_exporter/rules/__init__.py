@@ -6,7 +6,7 @@ from pool_exporter.rules.alert import PREFIX, Alert
 from pool_exporter.rules.files import rule_file
 from pool_exporter.rules.options import ALERTS, SETTINGS, RuleOptions
 from pool_exporter.rules.recording import RECORDINGS, name_of, recorded
-from pool_exporter.rules.rendering import rendered
+from pool_exporter.rules.rendering import rendered, rendered_inhibition
 
 __all__ = [
     "ALERTS",
@@ -18,5 +18,6 @@ __all__ = [
     "name_of",
     "recorded",
     "rendered",
+    "rendered_inhibition",
     "rule_file",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pool_exporter.rules.files import Which, rule_file
+from pool_exporter.rules.inhibition import inhibit_rules
 from pool_exporter.rules.options import RuleOptions
 
 try:
@@ -40,18 +41,29 @@ def rendered(options: RuleOptions, which: Which = "default") -> str:
 
     Raises `ModuleNotFoundError` that names the extra where PyYAML is missing.
     """
+    content = rule_file(options, which)
+    if options.format == "prometheusrule":
+        content = _manifest(which, content)
+    return _header(which) + _yaml(content)
+
+
+def rendered_inhibition(options: RuleOptions) -> str:
+    """Return the part of Alertmanager's configuration by which causes mute their symptoms, as YAML text."""
+    return (
+        "# Made by `pool-exporter alerts --inhibit-rules`. Paste these into the inhibit_rules of alertmanager.yml.\n"
+        "# For other labels or names make them anew: where an alert lacks a label of `equal`, it mutes other pools.\n"
+    ) + _yaml(inhibit_rules(options))
+
+
+def _yaml(content: dict[str, Any]) -> str:
     if _MISSING is not None:
         raise ModuleNotFoundError(
             "PyYAML is missing, which writes the rules; install it with: pip install 'pool_exporter[rules]'"
         ) from _MISSING
-    content = rule_file(options, which)
-    if options.format == "prometheusrule":
-        content = _manifest(options, which, content)
-    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=1_000_000, allow_unicode=True)
-    return _header(which) + str(text)
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=1_000_000, allow_unicode=True))
 
 
-def _manifest(options: RuleOptions, which: Which, content: dict[str, Any]) -> dict[str, Any]:
+def _manifest(which: Which, content: dict[str, Any]) -> dict[str, Any]:
     name = "sqlalchemy-pool" + ("" if which == "default" else "-opt-in")
     return {
         "apiVersion": "monitoring.coreos.com/v1",

@@ -15,6 +15,7 @@ from pool_exporter.catalogue import prometheus_metrics
 from pool_exporter.rules import RuleOptions, rule_file
 from tests.support import need_tool
 
+from . import scenarios
 from .scenarios import INNOCENT, Scenario, leak, mixture, overload
 from .simulation import series_of
 
@@ -56,16 +57,45 @@ def answers_of(scenario: Scenario, directory: Path, query: str, options: RuleOpt
     return found[1].strip()
 
 
-def alerts_of(scenario: Scenario, directory: Path) -> set[str]:
+def alerts_of(scenario: Scenario, directory: Path, options: RuleOptions | None = None) -> set[str]:
     """Return the alerts above info that have fired at any moment of a scenario."""
     query = f"count by (alertname) (count_over_time(ALERTS{{{AWAKE}}}[3h]))"
-    return set(re.findall(r'alertname="SQLAlchemyPool(\w+)"', answers_of(scenario, directory, query)))
+    return set(
+        re.findall(r'alertname="SQLAlchemyPool(\w+)"', answers_of(scenario, directory, query, options))
+    )
 
 
 @pytest.mark.parametrize("case", INNOCENT, ids=lambda case: case.__name__)
 def test_nobody_is_woken_for_an_innocent_case(case: Callable[[], Scenario], tmp_path: Path) -> None:
     """No alert above info fires at any moment, of the default ones or of those that are opted into."""
     assert alerts_of(case(), tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("case", "setting", "alert"),
+    [
+        (scenarios.cron_in_phase, {"ExhaustedByLoad.mean": 1e-6}, "ExhaustedByLoad"),
+        (
+            scenarios.pool_of_size_one,
+            {"ExhaustedByLoad.for": 0, "ExhaustedByLoad.mean": 1e-6},
+            "ExhaustedByLoad",
+        ),
+        (scenarios.cold_start, {"DatabaseUnreachable.for": 0}, "DatabaseUnreachable"),
+        (scenarios.low_traffic, {"DatabaseUnreachable.for": 0}, "DatabaseUnreachable"),
+        (scenarios.low_traffic, {"Timeouts.timeouts": 1}, "Timeouts"),
+        (
+            scenarios.rolling_restart,
+            {f"ConnectionChurn.{n}": v for n, v in (("for", 0), ("share", 0.01), ("young", 60), ("rate", 0))},
+            "ConnectionChurn",
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_an_innocent_case_needs_the_threshold_that_spares_it(
+    case: Callable[[], Scenario], setting: dict[str, float], alert: str, tmp_path: Path
+) -> None:
+    """With the threshold taken away somebody is woken: the case is near enough to be worth playing."""
+    assert alert in alerts_of(case(), tmp_path, RuleOptions(settings=setting))
 
 
 def test_a_leak_is_called_a_leak(tmp_path: Path) -> None:
