@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pool_exporter.rules.alert import Alert, Made
 from pool_exporter.rules.recording import recorded
-from pool_exporter.rules.settings import lasting, number, share, window
+from pool_exporter.rules.settings import TINY, lasting, number, share, window
 from pool_exporter.rules.wording import asked, increases, increases_of, instances, label, the_pool, with_own
 
 _DIED = "disconnect|pool_invalidated|pre_ping"
@@ -160,7 +160,7 @@ DATABASE = (
         (
             lasting(10800.0, "a failover is over by then"),
             window(3600.0, "no hour of it is without failures"),
-            number("failures", 2.0, "pre-pings that found a dead connection, in the window", least=0.001),
+            number("failures", 2.0, "pre-pings that found a dead connection, in the window", least=TINY),
         ),
         "Idle connections die before they are recycled.",
         _stale,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pool_exporter.rules.alert import Alert, Made
 from pool_exporter.rules.conditions import full
 from pool_exporter.rules.recording import recorded
-from pool_exporter.rules.settings import holding, lasting, number, share, window
+from pool_exporter.rules.settings import TINY, holding, lasting, number, share, window
 from pool_exporter.rules.wording import (
     increases,
     increases_of,
@@ -165,7 +165,7 @@ POOL = (
         (
             lasting(0.0, "each has cost a caller time"),
             window(900.0, "how long one keeps the alert firing"),
-            number("waits", 1.0, "stranded waits in the window", least=0.001),
+            number("waits", 1.0, "stranded waits in the window", least=TINY),
         ),
         "Callers wait in the queue although capacity is free.",
         _stranded,

@@ -10,6 +10,8 @@ from pool_exporter.rules.durations import duration_of, seconds_of
 
 SEVERITIES = ("critical", "warning", "info")
 LONGEST_SECONDS = 30 * 86400.0
+TINY = 0.000001
+"""The least of what has to be above 0."""
 Value = float | str
 
 
@@ -45,6 +47,8 @@ class Setting:
     def range(self) -> str:
         """Return the bounds in words."""
         least, most = self.text(self.least), self.text(self.most)
+        if 0 < self.least <= TINY:
+            return "above 0" if math.isinf(self.most) else f"above 0, at most {most}"
         return f"at least {least}" if math.isinf(self.most) else f"from {least} to {most}"
 
     def text(self, value: Value) -> str:
@@ -94,4 +98,4 @@ def number(name: str, default: float, reason: str, *, least: float = 0.0, most: 
 
 def share(name: str, default: float, reason: str, *, most: float = 1.0) -> Setting:
     """Return the setting of a part of a whole, above 0."""
-    return Setting(name, "number", default, reason, least=0.000001, most=most)
+    return Setting(name, "number", default, reason, least=TINY, most=most)

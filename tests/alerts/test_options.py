@@ -184,7 +184,7 @@ def test_prometheus_accepts_the_rules_of_many_options(
         (("--set", "LeakIdle.uses=0"), "--set LeakIdle.uses='0': out of range; at least 1"),
         (("--set", "LeakIdle.uses=many"), "--set LeakIdle.uses='many': expected a number"),
         (("--set", "LeakIdle.uses=nan"), "--set LeakIdle.uses='nan': expected a finite number"),
-        (("--set", "Full.saturation=1.5"), "--set Full.saturation='1.5': out of range; from 1e-06 to 1"),
+        (("--set", "Full.saturation=1.5"), "--set Full.saturation='1.5': out of range; above 0, at most 1"),
         (
             ("--set", "LeakIdle.severity=page"),
             "--set LeakIdle.severity='page': expected critical, warning, info",
