@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pool_exporter.rules import RECORDINGS, SETTINGS, RuleOptions
+from pool_exporter.rules import SETTINGS, RuleOptions, rule_file
 from pool_exporter.rules.alert import Alert
 from pool_exporter.rules.inhibition import MUTES
 from pool_exporter.rules.optional import OPTIONAL
@@ -39,12 +39,17 @@ def setting_table() -> str:
 
 def recording_table() -> str:
     """Return a row for each recorded series, in Prometheus names."""
-    words = RuleOptions().words
+    expressions = {
+        rule["record"]: rule["expr"]
+        for group in rule_file(RuleOptions())["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
     rows = ["| recorded series | further labels |", "|---|---|"]
-    for one in RECORDINGS.values():
-        by = one.expression(words).partition("by (")[2].partition(")")[0].split(", ")
+    for name, expression in expressions.items():
+        by = expression.partition("by (")[2].partition(")")[0].split(", ")
         further = ", ".join(label for label in by if label and label not in ("job", "pool", "instance"))
-        rows.append(f"| `{one.name(words)}` | {further} |")
+        rows.append(f"| `{name}` | {further} |")
     return "\n".join(rows)
 
 

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ALERT.NAME=VALUE",
-        help="a threshold, as in LeakIdle.window=20m",
+        help="a threshold, as in LeakIdle.window=20m; * is every alert",
     )
     parser.add_argument("--off", action="append", default=[], metavar="ALERT", help="leave out an alert")
     parser.add_argument(

@@ -19,6 +19,8 @@ class Made(NamedTuple):
     words: Words
     values: Mapping[str, Value]
     database_limit: str
+    interval_seconds: float
+    """Between two evaluations, not scaled."""
 
     def number(self, name: str) -> float:
         """Return a threshold, or a duration's seconds, not scaled."""
@@ -33,6 +35,13 @@ class Made(NamedTuple):
     def over(self, name: str) -> str:
         """Return a window, such as `[5m]`."""
         return self.words.over(self.number(name))
+
+    def summed(self, recorded_rate: str, name: str) -> str:
+        """Return by how much a counter rose in a window, out of its recorded rate: a few series, however many pools.
+
+        A sum and no mean: where the recorded series is younger than the window, that is less and not more.
+        """
+        return f"sum_over_time({recorded_rate}{self.over(name)}) * {self.interval_seconds / self.words.time_scale:g}"
 
     def seconds(self, name: str) -> str:
         """Return a duration in scaled seconds, for comparison with a time."""

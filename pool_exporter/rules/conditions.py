@@ -5,12 +5,9 @@ from __future__ import annotations
 from pool_exporter.rules.alert import Made
 from pool_exporter.rules.recording import recorded
 from pool_exporter.rules.settings import number, share, window
-from pool_exporter.rules.words import Words
 
 FULL = "Full"
 """The name under which the settings of these conditions are set: `Full.saturation`."""
-
-_LATELY_SECONDS = 60.0
 
 SETTINGS = (
     share(
@@ -36,26 +33,9 @@ SETTINGS = (
 )
 
 
-def lately(words: Words, key: str) -> str:
-    """Return a recorded series over a failed scrape, which takes the series away for a moment."""
-    return f"max_over_time({recorded(words, key)}{words.over(_LATELY_SECONDS)})"
-
-
 def full(made: Made) -> str:
-    """Return the instances whose pool is full and makes callers queue, most of the time.
-
-    The median bridges a moment and lengthens nothing: after a restart it is gone as soon as it came.
-    """
-    window, words = made.over("Full.window"), made.words
-    saturation, queued = recorded(words, "saturation"), recorded(words, "pending", phase="queued")
-    return (
-        f"(\n"
-        f"  quantile_over_time(0.5, {saturation}{window}) * {lately(words, 'processes')}"
-        f" >= {made.text('Full.saturation')}\n"
-        f"  and ignoring ({words.label('phase')})\n"
-        f"  quantile_over_time(0.5, {queued}{window}) >= {made.text('Full.queued')}\n"
-        f")"
-    )
+    """Return the instances whose pool is full and makes callers queue."""
+    return recorded(made.words, "full")
 
 
 def leaking(made: Made) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pool_exporter.rules.alert import Alert, Made
 from pool_exporter.rules.optional import OPTIONAL
 from pool_exporter.rules.options import RuleOptions
-from pool_exporter.rules.recording import ALERT_RECORDINGS, DASHBOARD_RECORDINGS, Recording
+from pool_exporter.rules.recording import GROUP, HISTOGRAMS, INSTANCE, PRESENCE, Recording
+from pool_exporter.rules.settings import Value
 from pool_exporter.rules.standard import STANDARD
 
 Which = Literal["default", "opt-in"]
@@ -23,30 +25,34 @@ def rule_file(options: RuleOptions, which: Which = "default") -> dict[str, Any]:
     if which not in FILES:
         raise ValueError(f"which={which!r}: expected {' or '.join(FILES)}")
     alerts = [_alerting(options, alert) for alert in FILES[which] if alert.name not in options.off]
-    groups = []
-    if which == "default":
-        groups.append(_group(options, "recording", [_recording(options, one) for one in ALERT_RECORDINGS]))
-    groups.append(_group(options, "alerts" if which == "default" else "opt_in_alerts", alerts))
-    if which == "default":
-        groups.append(
-            _group(options, "dashboards", [_recording(options, one) for one in DASHBOARD_RECORDINGS])
-        )
+    if which == "opt-in":
+        groups = [_group(options, "opt_in_alerts", alerts)]
+    else:
+        groups = [
+            _group(options, "recording", _recordings(options, INSTANCE)),
+            _group(options, "alerts", alerts),
+            _group(options, "dashboards", _recordings(options, GROUP)),
+            _group(options, "histograms", _recordings(options, HISTOGRAMS), slower=2),
+            _group(options, "presence", _recordings(options, PRESENCE), slower=10),
+        ]
     return {"groups": [group for group in groups if group["rules"]]}
 
 
-def _group(options: RuleOptions, name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
+def _group(options: RuleOptions, name: str, rules: list[dict[str, Any]], slower: int = 1) -> dict[str, Any]:
     assert isinstance(options.interval, float)  # noqa: S101 - made so by the options themselves
     prefix = "sqlalchemy_pool" if options.vocabulary == "prometheus" else "db_client_connection_pool"
-    return {"name": f"{prefix}_{name}", "interval": options.words.duration(options.interval), "rules": rules}
+    interval = options.words.duration(options.interval * slower)
+    return {"name": f"{prefix}_{name}", "interval": interval, "rules": rules}
 
 
-def _recording(options: RuleOptions, one: Recording) -> dict[str, Any]:
-    return {"record": one.name(options.words), "expr": one.expression(options.words)}
+def _recordings(options: RuleOptions, recordings: Iterable[Recording]) -> list[dict[str, Any]]:
+    made = _made(options, options.shared_values)
+    return [{"record": one.name(options.words), "expr": one.expression(made)} for one in recordings]
 
 
 def _alerting(options: RuleOptions, alert: Alert) -> dict[str, Any]:
     values = options.values(alert)
-    made = Made(options.words, values, _limit(options))
+    made = _made(options, values)
     rule: dict[str, Any] = {"alert": alert.full_name, "expr": alert.expression(made)}
     for name in ("for", "keep_firing_for"):
         if values.get(name):
@@ -59,6 +65,11 @@ def _alerting(options: RuleOptions, alert: Alert) -> dict[str, Any]:
         "dashboard_url": _dashboard_url(options, alert),
     }
     return rule
+
+
+def _made(options: RuleOptions, values: Mapping[str, Value]) -> Made:
+    assert isinstance(options.interval, float)  # noqa: S101 - made so by the options themselves
+    return Made(options.words, values, _limit(options), options.interval)
 
 
 def _limit(options: RuleOptions) -> str:

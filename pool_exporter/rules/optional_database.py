@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 from pool_exporter.rules.alert import Alert, Made
-from pool_exporter.rules.recording import recorded
+from pool_exporter.rules.recording import RATE_SECONDS, recorded
 from pool_exporter.rules.settings import TINY, lasting, number, share, window
-from pool_exporter.rules.wording import asked, increases, increases_of, instances, label, the_pool, with_own
+from pool_exporter.rules.wording import (
+    asked,
+    increases,
+    increases_of,
+    instances,
+    label,
+    own,
+    the_pool,
+    with_own,
+)
 
 _DIED = "disconnect|pool_invalidated|pre_ping"
 
 
 def _young(made: Made) -> str:
     """Return the instances that have started lately: they connect because they are new."""
-    words = made.words
-    started = f"max by ({words.instance}) ({words.metric('start_time_seconds')})"
-    return f"time() - {started} < {made.seconds('young')}"
+    return f"{_age(made)} < {made.seconds('young')}"
+
+
+def _age(made: Made) -> str:
+    return f"time() - max by ({made.words.instance}) ({made.words.metric('start_time_seconds')})"
 
 
 def _storm(made: Made) -> str:
     words = made.words
     died = increases(made, "closes_total", "window", words.instance, reason=_DIED)
     connects = increases(made, "connects_total", "window", words.instance)
-    reconnecting = (
-        f"count by ({words.group}) (\n  {died} > 0\n  and\n  {connects} > 0\n  unless\n  {_young(made)}\n)"
-    )
-    settled = f"count by ({words.group}) (\n  {recorded(words, 'slots_taken')}\n  unless\n  {_young(made)}\n)"
-    dead = increases(made, "closes_total", "window", words.group, reason=_DIED)
+    settled = f"{_age(made)} >= {made.seconds('young')}"
+    reconnecting = f"count by ({words.group}) (\n  {died} > 0\n  and\n  {connects} > 0\n  and\n  {settled}\n)"
+    dead = f"sum by ({words.group}) ({recorded(words, 'closes_rate', reason=_DIED)})"
+    seconds = f"{RATE_SECONDS / words.time_scale:g}"
     return (
-        f"{reconnecting}\n/\n({settled} > 0)\n>= {made.text('share')}\n"
-        f"and\n{reconnecting} >= {made.text('instances')}\nand\n{dead} >= {made.text('connections')}"
+        f"({reconnecting} >= {made.text('instances')})\n/\n(count by ({words.group}) ({settled}) > 0)\n"
+        f">= {made.text('share')}\nand\n{dead} * {seconds} >= {made.text('connections')}"
     )
 
 
@@ -41,8 +51,8 @@ def _storm_description(made: Made) -> str:
 
 
 def _stale(made: Made) -> str:
-    rise = increases(made, "pre_ping_failures_total", "window", made.words.group)
-    return f"{rise} >= {made.text('failures')}"
+    failures = made.summed(recorded(made.words, "pre_ping_failures_rate"), "window")
+    return f"{failures} >= {made.text('failures')}"
 
 
 def _stale_description(made: Made) -> str:
@@ -54,26 +64,24 @@ def _stale_description(made: Made) -> str:
 
 
 def _churn(made: Made) -> str:
-    words, window = made.words, made.over("window")
+    words = made.words
 
-    def rate(metric: str) -> str:
-        return (
-            f"sum by ({words.group}) (\n  sum by ({words.instance}) (rate({words.metric(metric)}{window}))\n"
-            f"  unless\n  {_young(made)}\n)"
-        )
+    def rate(key: str) -> str:
+        return f"avg_over_time({recorded(words, key)}{made.over('window')})"
 
     unpooled = f"count by ({words.group}) ({words.metric('info', pool_class='NullPool')})"
-    connects = rate("connects_total")
+    young = f"count by ({words.group}) ({_young(made)}) / ({recorded(words, 'instances')} > 0)"
     return (
-        f"{connects}\n/\n({rate('checkouts_total')} > 0)\n> {made.text('share')}\n"
-        f"and\n{connects} > {made.text('rate')}\nunless\n{unpooled}"
+        f"{rate('connects_rate')} / ({rate('checkouts_rate')} > 0) > {made.text('share')}\n"
+        f"and\n{rate('connects_rate')} > {made.text('rate')}\n"
+        f"unless\n{young} > {made.text('young_share')}\nunless\n{unpooled}"
     )
 
 
 def _churn_description(made: Made) -> str:
     words, window = made.words, made.over("window")
     by = words.label("reason")
-    closes = f"sum by ({by}) (rate({with_own(words.metric('closes_total'))}{window}))"
+    closes = f"sum by ({by}) (avg_over_time({own(words, 'closes_rate')}{window}))"
     each = "{{ $one.Labels." + by + " }} ({{ $one.Value | printf `%.2f` }} a second)"
     reasons = asked(words, f"sort_desc(topk(3, {closes} > 0))", each, "not known")
     return (
@@ -131,8 +139,6 @@ def _capacity_description(made: Made) -> str:
     )
 
 
-_YOUNG = window(600.0, "an instance that started so lately is left out", name="young")
-
 DATABASE = (
     Alert(
         "FailoverStorm",
@@ -148,7 +154,7 @@ DATABASE = (
                 "connections found dead in all, so that a few stale ones are none",
                 least=1.0,
             ),
-            _YOUNG,
+            window(600.0, "an instance that started so lately is left out", name="young"),
         ),
         "Most instances lost their connections at once.",
         _storm,
@@ -174,7 +180,12 @@ DATABASE = (
             window(900.0, "what the rates are taken over"),
             share("share", 0.2, "new connections as a part of the acquires"),
             number("rate", 0.1, "new connections a second; fewer cost nothing"),
-            _YOUNG,
+            window(
+                900.0,
+                "an instance that started so lately is young, and connects because it is new",
+                name="young",
+            ),
+            share("young_share", 0.1, "young instances, as a part of all, above which nothing is said"),
         ),
         "Connections are opened and thrown away.",
         _churn,
@@ -185,7 +196,7 @@ DATABASE = (
         "info",
         (
             lasting(1800.0, "a slow moment of the network is over by then"),
-            window(1800.0, "what the rates are taken over"),
+            window(300.0, "what the rates are taken over"),
             share("share", 0.1, "time of pings as a part of the time of waits and uses"),
             number("rate", 0.1, "pings a second; fewer cost nothing"),
         ),

@@ -18,16 +18,16 @@ from pool_exporter.rules.wording import (
 
 
 def _timeouts(made: Made) -> str:
-    words = made.words
-
-    def above(window: str) -> str:
-        timeouts = increases(made, "timeouts_total", window, words.group)
-        acquires = increases(made, "acquires_total", window, words.group)
-        return f"{timeouts} / ({acquires} > 0) > {made.number('burn') * made.number('budget'):g}"
-
+    """Return the pools that burn their budget; of the long window what is recorded, which is a few series."""
+    words, long = made.words, made.over("window")
+    limit = f"{made.number('burn') * made.number('budget'):g}"
+    timeouts = f"sum_over_time({recorded(words, 'timeouts_rate')}{long})"
+    acquires = f"sum_over_time({recorded(words, 'acquires_rate')}{long})"
+    count = made.summed(recorded(words, "timeouts_rate"), "window")
+    now = f"{recorded(words, 'timeouts_rate')} / ({recorded(words, 'acquires_rate')} > 0)"
     return (
-        f"{above('window')}\nand\n{above('short_window')}\n"
-        f"and\n{increases(made, 'timeouts_total', 'window', words.group)} >= {made.text('timeouts')}"
+        f"{timeouts} / ({acquires} > 0) > {limit}\nand\n{now} > {limit}\n"
+        f"and\n{count} >= {made.text('timeouts')}"
     )
 
 
@@ -40,25 +40,23 @@ def _timeouts_description(made: Made) -> str:
 
 
 def _stuck(made: Made) -> str:
+    """Return the full pools where callers queue and none of them gets what comes back, since nothing does."""
     words = made.words
-    returns = "\n    or ".join(
-        f"{increases(made, metric, 'window', words.instance)} > 0"
-        for metric in ("checkins_total", "detaches_total", "leaks_collected_total")
-    )
-    return f"count by ({words.group}) (\n{full(made)}\nunless\n(\n    {returns}\n)\n)"
+    served = increases(made, "checkouts_total", "window", words.instance)
+    return f"count by ({words.group}) (\n  {full(made)}\n  unless\n  {served} > 0\n)"
 
 
 def _stuck_description(made: Made) -> str:
     words = made.words
     return (
         f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue and no connection has come back. "
-        f"Callers queued: {instances(words, own(words, 'pending', phase='queued') + ' > 0')}. "
+        f"Callers queued: {instances(words, own(words, 'queued') + ' > 0')}. "
         f"Overdue uses held by: {owners(words)}."
     )
 
 
 def _slow(made: Made) -> str:
-    busy = recorded(made.words, "overdue", kind="busy")
+    busy = made.words.metric("overdue_uses", kind="busy")
     at_least = made.text("uses")
     return (
         f"sum by ({made.words.group}) (\n  {busy} >= {at_least}\n  and\n"
@@ -68,9 +66,10 @@ def _slow(made: Made) -> str:
 
 def _slow_description(made: Made) -> str:
     words = made.words
+    busy = f"sum by ({words.label('instance')}) ({with_own(words.metric('overdue_uses', kind='busy'))})"
     return (
         f"{{{{ $value }}}} use(s) of {the_pool(words)} have been in one statement or stream past the LeakPolicy's "
-        f"busy time. Instances: {instances(words, own(words, 'overdue', kind='busy') + ' > 0')}."
+        f"busy time. Instances: {instances(words, busy + ' > 0')}."
     )
 
 
@@ -123,8 +122,7 @@ POOL = (
             number(
                 "burn", 14.4, "how many times faster than allowed: a month's budget in two days", least=1.0
             ),
-            window(3600.0, "what the burn is judged over"),
-            window(300.0, "that it goes on now", name="short_window"),
+            window(3600.0, "what the burn is judged over; that it goes on now, by the rate of five minutes"),
             number(
                 "timeouts",
                 5.0,
@@ -164,7 +162,8 @@ POOL = (
         "warning",
         (
             lasting(0.0, "each has cost a caller time"),
-            window(900.0, "how long one keeps the alert firing"),
+            holding(900.0, "it is seen by whoever looks within that time"),
+            window(300.0, "one is not missed in a gap of the scrapes that is as long"),
             number("waits", 1.0, "stranded waits in the window", least=TINY),
         ),
         "Callers wait in the queue although capacity is free.",
@@ -187,7 +186,8 @@ POOL = (
         "warning",
         (
             lasting(0.0, "one is a mistake"),
-            window(3600.0, "how long one keeps the alert firing"),
+            holding(3600.0, "it is seen by whoever looks within the hour"),
+            window(900.0, "one is not missed in a gap of the scrapes that is as long"),
         ),
         "pool_exporter has failed inside an application.",
         _errors,

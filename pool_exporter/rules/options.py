@@ -42,8 +42,8 @@ _URL = re.compile(r"https?://[^\s{}\"'`]+")
 class RuleOptions:
     """Choose what the rules are; each argument is an option of `pool-exporter alerts`.
 
-    - `settings`: thresholds by their name, such as `{"LeakIdle.window": "20m"}`; numbers of
-      durations are seconds. `off`: alerts to leave out, with or without `PREFIX`.
+    - `settings`: thresholds by their name, such as `{"LeakIdle.window": "20m"}` or, for every alert
+      that has it, `{"*.keep_firing_for": 0}`; numbers of durations are seconds. `off`: alerts to leave out, with or without `PREFIX`.
     - `selector`: matchers put on every selector, of labels that are in `group_by`, `pool` aside.
     - `group_by`: the labels of an alert; all but `pool` are labels of the target.
     - `labels`: more labels for every alert. `runbooks`, `dashboard`: where their URLs begin.
@@ -100,11 +100,18 @@ class RuleOptions:
 
     def values(self, alert: Alert) -> dict[str, Value]:
         """Return the values of an alert's settings, and of the conditions that several alerts share."""
-        own = {name: f"{alert.name}.{name}" for name in alert.all_settings}
-        shared = {f"{FULL}.{one.name}": f"{FULL}.{one.name}" for one in FULL_SETTINGS}
         return {
-            name: self.settings.get(full, SETTINGS[full].default) for name, full in {**own, **shared}.items()
+            **{name: self._value(f"{alert.name}.{name}") for name in alert.all_settings},
+            **self.shared_values,
         }
+
+    @property
+    def shared_values(self) -> dict[str, Value]:
+        """Return the values of the settings that several alerts share, by their full names."""
+        return {name: self._value(name) for name in (f"{FULL}.{one.name}" for one in FULL_SETTINGS)}
+
+    def _value(self, name: str) -> Value:
+        return self.settings.get(name, SETTINGS[name].default)
 
     def _check_memory(self) -> None:
         """A leak must be remembered for longer than its alert waits, or a pool at the limit goes unreported."""
@@ -132,16 +139,26 @@ def _checked_settings(settings: Mapping[str, float | str]) -> dict[str, Value]:
         raise TypeError(f"settings={settings!r}: expected a mapping such as {{'LeakIdle.window': '20m'}}")
     checked = {}
     for given, value in settings.items():
-        subject, dot, name = str(given).partition(".")
-        subject = subject.removeprefix(PREFIX)
+        for full in _settings_named(str(given)):
+            checked[full] = SETTINGS[full].checked(value, f"settings[{given!r}]")
+    return checked
+
+
+def _settings_named(given: str) -> list[str]:
+    """Return the full names of what `LeakIdle.for` or `*.for` means."""
+    subject, _, name = given.partition(".")
+    subject = subject.removeprefix(PREFIX)
+    if subject == "*":
+        found = [full for full in SETTINGS if full.partition(".")[2] == name and not full.startswith(FULL)]
+        known = sorted({full.partition(".")[2] for full in SETTINGS if not full.startswith(FULL)})
+    else:
         if subject != FULL:
             alert_named(subject, "settings")
-        full = f"{subject}.{name}"
-        if not dot or full not in SETTINGS:
-            known = ", ".join(one for one in SETTINGS if one.startswith(subject + "."))
-            raise ValueError(f"settings[{given!r}]: no such setting; there are {known}")
-        checked[full] = SETTINGS[full].checked(value, f"settings[{given!r}]")
-    return checked
+        found = [full for full in SETTINGS if full == f"{subject}.{name}"]
+        known = [full for full in SETTINGS if full.startswith(subject + ".")]
+    if not found:
+        raise ValueError(f"settings[{given!r}]: no such setting; there are {', '.join(known)}")
+    return found
 
 
 def _checked_group(group_by: Sequence[str]) -> tuple[str, ...]:

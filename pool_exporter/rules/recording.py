@@ -11,12 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pool_exporter.rules.alert import Made
 from pool_exporter.rules.words import Words
 
 Level = Literal["instance_pool", "job_pool", "instance"]
+Expression = Callable[[Made], str]
 _STEMS = {"prometheus": "sqlalchemy_pool_", "opentelemetry": "db_client_connection_"}
 RATE_SECONDS = 300.0
 """The window of every recorded rate; the names say 5m."""
+_LATELY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Recording:
     level: Level
     metric: str
     operation: str
-    expression: Callable[[Words], str]
+    expression: Expression
     derived: bool = False
 
     def name(self, words: Words) -> str:
@@ -53,21 +56,23 @@ def name_of(words: Words, key: str) -> str:
     return RECORDINGS[key].name(words)
 
 
-def _instance_sum(metric: str, *labels: str) -> Callable[[Words], str]:
-    def expression(words: Words) -> str:
-        by = ", ".join(filter(None, (words.instance, words.labels(labels))))
-        return f"sum by ({by}) ({words.metric(metric)})"
-
-    return expression
+def lately(words: Words, key: str) -> str:
+    """Return a recorded series over a failed scrape, which takes the series away for a moment."""
+    return f"max_over_time({recorded(words, key)}{words.over(_LATELY_SECONDS)})"
 
 
-def _slots_taken(words: Words) -> str:
+def _instance_sum(metric: str, **labels: str) -> Expression:
+    return lambda made: f"sum by ({made.words.instance}) ({made.words.metric(metric, **labels)})"
+
+
+def _slots_taken(made: Made) -> str:
     """Return what takes the slots of a pool: four different sets of series, added up.
 
     A use of a disposed pool takes no slot of the live one, so overdue ones (the others come back
     soon) are taken off. A slot that is lost is taken for good. A negative count of those is a
     moment's, and says nothing.
     """
+    words = made.words
     return (
         f"sum by ({words.instance}) (\n"
         f"  {words.metric('connections', state='used')}\n"
@@ -78,72 +83,90 @@ def _slots_taken(words: Words) -> str:
     )
 
 
-def _saturation(words: Words) -> str:
-    return f"{recorded(words, 'slots_taken')} / ({recorded(words, 'connections_max')} > 0)"
+def _saturation(made: Made) -> str:
+    return f"{recorded(made.words, 'slots_taken')} / ({recorded(made.words, 'connections_max')} > 0)"
 
 
-def _leak_suspects(words: Words) -> str:
-    return (
-        f"sum by ({words.instance}) ({recorded(words, 'overdue', kind='idle|idle_in_transaction|orphaned')})"
-    )
-
-
-def _leak_share(words: Words) -> str:
+def _leak_share(made: Made) -> str:
     """Return the part of the live pool's uses that are overdue and at no work.
 
     A busy overdue use is long work, no leak; an orphaned one is a leak, but of a pool that is gone.
     """
-    used, orphaned = recorded(words, "connections", state="used"), recorded(words, "overdue", kind="orphaned")
+    words = made.words
+    used, orphaned = words.metric("connections", state="used"), words.metric("overdue_uses", kind="orphaned")
     return (
-        f"sum by ({words.instance}) ({recorded(words, 'overdue', kind='idle|idle_in_transaction')})\n"
+        f"sum by ({words.instance}) ({words.metric('overdue_uses', kind='idle|idle_in_transaction')})\n"
         "/\n"
         f"(sum by ({words.instance}) ({used} or -{orphaned}) > 0)"
     )
 
 
-def _pools(words: Words) -> str:
-    return f"count by ({words.target}) ({recorded(words, 'slots_taken')})"
+def _full(made: Made) -> str:
+    """Return the pools that are full and make callers queue, most of the time; there are few.
+
+    The median bridges a moment and lengthens nothing: after a restart it is gone as soon as it came.
+    """
+    window, words = made.over("Full.window"), made.words
+    return (
+        f"quantile_over_time(0.5, {recorded(words, 'saturation')}{window}) * {lately(words, 'processes')}"
+        f" >= {made.text('Full.saturation')}\n"
+        "and\n"
+        f"quantile_over_time(0.5, {recorded(words, 'queued')}{window}) >= {made.text('Full.queued')}"
+    )
 
 
-def _instance_rate(metric: str) -> Callable[[Words], str]:
-    return lambda words: f"sum by ({words.instance}) (rate({words.metric(metric)}{words.over(RATE_SECONDS)}))"
+def _mean_uses(made: Made) -> str:
+    words = made.words
+    rate = f"rate({words.metric('occupancy_seconds_total')}{words.over(RATE_SECONDS)})"
+    return f"sum by ({words.instance}) ({rate})"
 
 
-_INSTANCE = (
-    Recording("connections", "instance_pool", "connections", "sum", _instance_sum("connections", "state")),
+def _pools(made: Made) -> str:
+    return f"count by ({made.words.target}) ({recorded(made.words, 'slots_taken')})"
+
+
+def _derived(key: str, operation: str, expression: Expression) -> Recording:
+    return Recording(key, "instance_pool", key, operation, expression, derived=True)
+
+
+INSTANCE = (
     Recording("connections_max", "instance_pool", "connections_max", "sum", _instance_sum("connections_max")),
     Recording("processes", "instance_pool", "processes", "sum", _instance_sum("processes")),
-    Recording(
-        "pending", "instance_pool", "pending_requests", "sum", _instance_sum("pending_requests", "phase")
-    ),
-    Recording("overdue", "instance_pool", "overdue_uses", "sum", _instance_sum("overdue_uses", "kind")),
-    Recording("slots_taken", "instance_pool", "slots_taken", "sum", _slots_taken, derived=True),
-    Recording("saturation", "instance_pool", "saturation", "ratio", _saturation, derived=True),
-    Recording(
-        "mean_uses",
-        "instance_pool",
-        "occupancy_seconds_total",
-        "rate5m",
-        _instance_rate("occupancy_seconds_total"),
-    ),
-    Recording("leak_suspects", "instance_pool", "leak_suspects", "sum", _leak_suspects, derived=True),
-    Recording("leak_share", "instance_pool", "leak_share", "ratio", _leak_share, derived=True),
-    Recording("pools", "instance", "pools", "count", _pools, derived=True),
+    _derived("queued", "sum", _instance_sum("pending_requests", phase="queued")),
+    _derived("opening", "sum", _instance_sum("pending_requests", phase="connecting|pinging")),
+    _derived("slots_taken", "sum", _slots_taken),
+    _derived("saturation", "ratio", _saturation),
+    Recording("mean_uses", "instance_pool", "occupancy_seconds_total", "rate5m", _mean_uses),
+    _derived("leak_suspects", "sum", _instance_sum("overdue_uses", kind="idle|idle_in_transaction|orphaned")),
+    _derived("leak_share", "ratio", _leak_share),
+    _derived("full", "ratio", _full),
 )
+"""What the alerts are made of."""
+
+PRESENCE = (Recording("pools", "instance", "pools", "count", _pools, derived=True),)
+"""What tells later that an instance had pools: looked back over for hours, so recorded seldom."""
 
 
-def _group_sum(key: str, *labels: str) -> Callable[[Words], str]:
-    def expression(words: Words) -> str:
-        by = ", ".join(filter(None, (words.group, words.labels(labels))))
-        return f"sum by ({by}) ({recorded(words, key)})"
+def _group_sum(metric: str, *labels: str) -> Expression:
+    def expression(made: Made) -> str:
+        return f"sum by ({_by(made, labels)}) ({made.words.metric(metric)})"
 
     return expression
 
 
-def _group_rate(metric: str, *labels: str) -> Callable[[Words], str]:
-    def expression(words: Words) -> str:
-        by = ", ".join(filter(None, (words.group, *map(words.label, labels))))
-        return f"sum by ({by}) (rate({words.metric(metric)}{words.over(RATE_SECONDS)}))"
+def _of_recorded(key: str, operation: str = "sum") -> Expression:
+    return lambda made: f"{operation} by ({made.words.group}) ({recorded(made.words, key)})"
+
+
+def _by(made: Made, labels: tuple[str, ...]) -> str:
+    return ", ".join((made.words.group, *map(made.words.label, labels)))
+
+
+def _group_rate(metric: str, *labels: str) -> Expression:
+    def expression(made: Made) -> str:
+        return (
+            f"sum by ({_by(made, labels)}) (rate({made.words.metric(metric)}{made.words.over(RATE_SECONDS)}))"
+        )
 
     return expression
 
@@ -158,16 +181,9 @@ def _histogram(metric: str) -> Recording:
     return Recording(f"{metric}_bucket_rate", "job_pool", metric, "bucket_rate5m", expression)
 
 
-def _worst_saturation(words: Words) -> str:
-    return f"max by ({words.group}) ({recorded(words, 'saturation')})"
-
-
-def _instances(words: Words) -> str:
-    return f"count by ({words.group}) ({recorded(words, 'slots_taken')})"
-
-
-def _server_maxima(words: Words) -> str:
+def _server_maxima(made: Made) -> str:
     """Return what each server may get; `info` says which it is, and has the value 1."""
+    words = made.words
     server = words.label("server")
     return (
         f"sum by ({words.group}, {server}) (\n"
@@ -178,18 +194,22 @@ def _server_maxima(words: Words) -> str:
     )
 
 
-_GROUP = (
+def _of_group(key: str, metric: str, operation: str, expression: Expression) -> Recording:
+    return Recording(key, "job_pool", metric, operation, expression, derived=True)
+
+
+GROUP = (
     Recording("group_connections", "job_pool", "connections", "sum", _group_sum("connections", "state")),
-    Recording("group_connections_max", "job_pool", "connections_max", "sum", _group_sum("connections_max")),
-    Recording("group_pending", "job_pool", "pending_requests", "sum", _group_sum("pending", "phase")),
-    Recording("group_overdue", "job_pool", "overdue_uses", "sum", _group_sum("overdue", "kind")),
-    Recording("group_slots_taken", "job_pool", "slots_taken", "sum", _group_sum("slots_taken"), derived=True),
-    Recording("group_mean_uses", "job_pool", "occupancy_seconds_total", "rate5m", _group_sum("mean_uses")),
-    Recording("worst_saturation", "job_pool", "saturation", "max", _worst_saturation, derived=True),
-    Recording("instances", "job_pool", "instances", "count", _instances, derived=True),
+    Recording("group_connections_max", "job_pool", "connections_max", "sum", _of_recorded("connections_max")),
     Recording(
-        "server_connections_max", "job_pool", "server_connections_max", "sum", _server_maxima, derived=True
+        "group_pending", "job_pool", "pending_requests", "sum", _group_sum("pending_requests", "phase")
     ),
+    Recording("group_overdue", "job_pool", "overdue_uses", "sum", _group_sum("overdue_uses", "kind")),
+    Recording("group_mean_uses", "job_pool", "occupancy_seconds_total", "rate5m", _of_recorded("mean_uses")),
+    _of_group("group_slots_taken", "slots_taken", "sum", _of_recorded("slots_taken")),
+    _of_group("worst_saturation", "saturation", "max", _of_recorded("saturation", "max")),
+    _of_group("instances", "instances", "count", _of_recorded("slots_taken", "count")),
+    _of_group("server_connections_max", "server_connections_max", "sum", _server_maxima),
     _rate("acquires_total"),
     _rate("checkouts_total"),
     _rate("timeouts_total"),
@@ -199,14 +219,11 @@ _GROUP = (
     _rate("connects_total"),
     _rate("closes_total", "reason"),
     _rate("pre_ping_failures_total"),
-    _histogram("wait_seconds"),
-    _histogram("use_seconds"),
-    _histogram("connect_seconds"),
 )
+"""What keeps dashboards off raw series, and what opt-in alerts look back over for long."""
 
-RECORDINGS = {one.key: one for one in (*_INSTANCE, *_GROUP)}
+HISTOGRAMS = (_histogram("wait_seconds"), _histogram("use_seconds"), _histogram("connect_seconds"))
+"""The same for quantiles: by far the most series, so recorded less often."""
+
+RECORDINGS = {one.key: one for one in (*INSTANCE, *PRESENCE, *GROUP, *HISTOGRAMS)}
 """Every recording, by the key that alerts and dashboards refer to it with."""
-ALERT_RECORDINGS = _INSTANCE
-"""What the alerts are made of."""
-DASHBOARD_RECORDINGS = _GROUP
-"""What keeps dashboards off raw series."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pool_exporter.rules.alert import Alert, Made
-from pool_exporter.rules.conditions import exhausted_by_leak, full, lately
-from pool_exporter.rules.recording import recorded
+from pool_exporter.rules.conditions import exhausted_by_leak, full
+from pool_exporter.rules.recording import lately, recorded
 from pool_exporter.rules.settings import holding, lasting, number, share, window
 from pool_exporter.rules.wording import asked, instances, own, owners, the_pool, with_own
 
@@ -21,8 +21,8 @@ def _leak_description(made: Made) -> str:
 
 def _load(made: Made) -> str:
     words = made.words
-    opening = f"avg_over_time({recorded(words, 'pending', phase='connecting|pinging')}{made.over('window')})"
-    busy = f"sum by ({words.instance}) ({recorded(words, 'mean_uses')} or {opening})"
+    opening = f"avg_over_time({recorded(words, 'opening')}{made.over('window')})"
+    busy = f"({recorded(words, 'mean_uses')} + {opening})"
     return (
         f"count by ({words.group}) (\n{full(made)}\nand\n"
         f"{busy} * {lately(words, 'processes')} / ({lately(words, 'connections_max')} > 0)"
@@ -32,7 +32,7 @@ def _load(made: Made) -> str:
 
 def _load_description(made: Made) -> str:
     words = made.words
-    queued = instances(words, f"{own(words, 'pending', phase='queued')} > 0")
+    queued = instances(words, f"{own(words, 'queued')} > 0")
     return (
         f"{{{{ $value }}}} instance(s): {the_pool(words)} is full and callers queue, while the connections are at "
         f"work: this is load, not a leak. Callers queued: {queued}. Who holds them: {_holders(made)}."
@@ -53,12 +53,12 @@ def _unreachable(made: Made) -> str:
     def rises(metric: str) -> str:
         return f"sum by ({words.instance}) (increase({words.metric(metric)}{window})) > 0"
 
-    hanging = recorded(words, "pending", phase="connecting|pinging")
+    hanging = recorded(words, "opening")
     return (
         f"count by ({words.group}) (\n"
         f"(\n  {rises('failed_acquires_total')}\n"
         f"  or\n  (\n    {rises('cancelled_acquires_total')}\n"
-        f"    and\n    sum by ({words.instance}) (max_over_time({hanging}{window})) > 0\n  )\n)\n"
+        f"    and\n    max_over_time({hanging}{window}) > 0\n  )\n)\n"
         f"unless\n{rises('checkouts_total')}\n)"
     )
 
@@ -119,8 +119,8 @@ def _collected_description(made: Made) -> str:
 
 def _missing(made: Made) -> str:
     words = made.words
-    here, now = f"{words.presence()} == 1", recorded(words, "pools")
-    had = f"present_over_time({now}{made.over('window')})"
+    here, now = f"{words.presence()} == 1", recorded(words, "slots_taken")
+    had = f"present_over_time({recorded(words, 'pools')}{made.over('window')})"
 
     def lost(labels: str) -> str:
         return (
@@ -133,7 +133,7 @@ def _missing(made: Made) -> str:
 
 def _missing_description(made: Made) -> str:
     words = made.words
-    presence, now = with_own(words.presence()), with_own(recorded(words, "pools"))
+    presence, now = with_own(words.presence()), with_own(recorded(words, "slots_taken"))
     without = f"topk(5, {presence} == 1 unless on ({words.target}) {now})"
     listed = asked(words, without, "{{ $one.Labels.instance }}", "none at this moment", without_pool=True)
     return (
@@ -201,7 +201,8 @@ STANDARD = (
         "warning",
         (
             lasting(0.0, "one is a certain leak"),
-            window(3600.0, "how long one keeps the alert firing, and what increase() looks at"),
+            holding(3600.0, "it is seen by whoever looks within the hour"),
+            window(900.0, "one is not missed in a gap of the scrapes that is as long"),
         ),
         "Connections are dropped without being closed.",
         _collected,

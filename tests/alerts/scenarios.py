@@ -69,9 +69,9 @@ def rolling_restart() -> Scenario:
 
 
 def low_traffic() -> Scenario:
-    """Acquire every seven minutes; one fails, one waits too long."""
+    """Acquire every seven minutes; one fails, two wait too long."""
     works = [Work(420 * number, 1, fails=number == 3) for number in range(9)]
-    return Scenario([Life([*works, Work(2000, 45), Work(2001, 1)], maximum=1)])
+    return Scenario([Life([*works, Work(2000, 45), Work(2001, 1), Work(2002, 1)], maximum=1)])
 
 
 def pool_of_size_one() -> Scenario:

@@ -57,11 +57,25 @@ def test_a_threshold_reaches_its_rule() -> None:
     assert changed == plain
 
 
+def test_a_star_sets_every_alert_that_has_the_setting() -> None:
+    """What comes later is more particular, and wins."""
+    options = RuleOptions(settings={"*.keep_firing_for": 0, "LeakCollected.keep_firing_for": "5m"})
+    rules = {**alerts_in(options), **alerts_in(options, "opt-in")}
+    assert {name for name, rule in rules.items() if "keep_firing_for" in rule} == {"LeakCollected"}
+
+
 def test_a_shared_threshold_reaches_all_that_share_it() -> None:
     """What full means is one thing for every alert that asks for it."""
     options = RuleOptions(settings={"Full.saturation": 0.8})
     for name, which in (("ExhaustedByLeak", "default"), ("ExhaustedByLoad", "default"), ("Stuck", "opt-in")):
-        assert ">= 0.8\n" in alerts_in(options, which)[name]["expr"]
+        assert "instance_pool:sqlalchemy_pool_full:ratio" in alerts_in(options, which)[name]["expr"]
+    (full,) = (
+        rule["expr"]
+        for group in rule_file(options)["groups"]
+        for rule in group["rules"]
+        if rule.get("record") == "instance_pool:sqlalchemy_pool_full:ratio"
+    )
+    assert ">= 0.8\n" in full
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -85,8 +99,7 @@ def test_alerts_can_be_switched_off() -> None:
     assert left.keys() == {"ExhaustedByLeak", "ExhaustedByLoad", "DatabaseUnreachable", "LeakCollected"}
     silent = rule_file(RuleOptions(off=tuple(ALERTS)))
     assert [group["name"] for group in silent["groups"]] == [
-        "sqlalchemy_pool_recording",
-        "sqlalchemy_pool_dashboards",
+        f"sqlalchemy_pool_{name}" for name in ("recording", "dashboards", "histograms", "presence")
     ]
 
 
@@ -124,14 +137,14 @@ def test_the_time_scale_divides_every_duration() -> None:
     """Windows, waits and the interval of evaluation shrink together; counts do not."""
     options = RuleOptions(time_scale=60)
     content = rule_file(options)
-    assert {group["interval"] for group in content["groups"]} == {"500ms"}
+    assert [group["interval"] for group in content["groups"]] == ["500ms", "500ms", "500ms", "1s", "5s"]
     leak = alerts_in(options)["ExhaustedByLeak"]
     assert leak["for"] == "2s"
-    assert "[2s]" in leak["expr"]
     assert "[5s]" in leak["expr"]
-    assert ">= 1\n" in leak["expr"]
-    storm = alerts_in(options, "opt-in")["FailoverStorm"]["expr"]
-    assert "< 10\n" in storm
+    assert ">= 0.5\n" in leak["expr"]
+    opted = alerts_in(options, "opt-in")
+    assert ">= 10)" in opted["FailoverStorm"]["expr"]
+    assert "[1m]) * 0.5 >= 5" in opted["Timeouts"]["expr"]
     for rule in (*alerts_in(options).values(), *alerts_in(options, "opt-in").values()):
         for unscaled in ("[5m]", "[1h]", "[10m]", "[2m]"):
             assert unscaled not in rule["expr"] + rule["annotations"]["description"]
@@ -178,6 +191,7 @@ def test_prometheus_accepts_the_rules_of_many_options(
             "--set LeakIdle: expected a name and a value, as in --set LeakIdle.window=20m",
         ),
         (("--set", "LeakIdle.windw=20m"), "--set LeakIdle.windw: no such setting; there are LeakIdle.for, "),
+        (("--set", "*.windw=20m"), "--set *.windw: no such setting; there are budget, burn, "),
         (("--set", "Leak.window=20m"), "--set 'Leak': no alert of that name"),
         (("--set", "LeakIdle.window=20"), "--set LeakIdle.window='20': not a duration; write one as"),
         (("--set", "LeakIdle.window=1s"), "--set LeakIdle.window='1s': out of range; from 1m to 30d"),

@@ -19,7 +19,7 @@ from tests.demo.running import ending, until
 from tests.support import need_tool
 
 DEBIAN = "victoria-metrics"
-WITHOUT_KEEPING = {"LeakIdle.keep_firing_for": 0, "Timeouts.keep_firing_for": 0}
+WITHOUT_KEEPING = {"*.keep_firing_for": 0}
 
 
 def rules_in(directory: Path, options: RuleOptions) -> list[str]:

@@ -152,7 +152,8 @@ def test_rules_are_evaluated_over_fleets_of_two_sizes() -> None:
     for fleet in (small, large):
         assert fleet["pools"] == 2 * fleet["instances"]
         assert fleet["seconds"].keys() == {
-            f"sqlalchemy_pool_{name}" for name in ("recording", "alerts", "opt_in_alerts", "dashboards")
+            f"sqlalchemy_pool_{name}"
+            for name in ("recording", "alerts", "opt_in_alerts", "dashboards", "histograms", "presence")
         }
         assert all(one["longest"] >= one["median"] > 0 for one in fleet["seconds"].values())
         assert all(one["evaluations"] >= 2 for one in fleet["seconds"].values())
