@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pool_exporter.cli.errors import CommandError
 from pool_exporter.cli.printing import write_line
 from pool_exporter.rules import ALERTS, SETTINGS, RuleOptions, rendered, rendered_inhibition
-from pool_exporter.rules.options import DASHBOARD, DATABASE_LIMIT, FORMATS, RUNBOOKS
+from pool_exporter.rules.checking import DATABASE_LIMIT
+from pool_exporter.rules.options import DASHBOARD, FORMATS, RUNBOOKS
 from pool_exporter.vocabularies import VOCABULARIES
 from pool_exporter.wording import visible
 
