@@ -242,7 +242,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--instances", type=positive, nargs="+", default=[250, 1000], metavar="N")
     parser.add_argument("--pools", type=positive, default=4, metavar="N", help="pools of an instance")
-    parser.add_argument("--seconds", type=positive, default=480, help="that each fleet runs (default: 480)")
+    parser.add_argument("--seconds", type=positive, default=600, help="that each fleet runs (default: 600)")
     parser.add_argument("--time-scale", type=positive, default=1, metavar="N", help="divides every time")
     given = parser.parse_args()
     found = machine()
