@@ -8,7 +8,7 @@ SQLALCHEMY_FLOOR := $(shell sed -n 's/^ *"SQLAlchemy>=\([0-9.]*\)",$$/\1/p' pypr
 
 # What depends on SQLAlchemy's behaviour; the rest is tested once, on the newest version.
 SQLALCHEMY_TESTS := tests/scenarios tests/engines tests/neighbours tests/robustness tests/attribution tests/leaks \
-	tests/test_instrument.py tests/test_privates.py
+	tests/opentelemetry tests/test_instrument.py tests/test_privates.py
 
 .PHONY: help demo test test-sqlalchemy print-sqlalchemy-floor system-packages lint format bench
 

@@ -100,7 +100,7 @@ def listeners(engine: AsyncEngine) -> Any:
 def opentelemetry(engine: AsyncEngine) -> Any:
     """Attach the listeners of opentelemetry-instrumentation-sqlalchemy, with real SDK providers.
 
-    Its instrumentor pins SQLAlchemy below 2.1 and does nothing on it, without a word; its
+    Its instrumentor pins SQLAlchemy below 2.1 and does nothing on it; its
     `EngineTracer` works, so that is attached directly. Left out, in its favour: a span exporter,
     and the span around `Engine.connect` that its instrumentor adds to every checkout.
     """

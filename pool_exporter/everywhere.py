@@ -68,6 +68,7 @@ class AllInstrumentation:
             if known is None:
                 made = instrument(engine, **self._options)
                 made._implicit = True
+                made._heir_is_told = self._told.add
                 self._made.add(made)
             elif self._options["meter_provider"] is not None:
                 options = check_options(name=None, **self._options)

@@ -257,8 +257,9 @@ def instrument(
         known = _known(root)
         if known is not None and known._implicit and options != known.options:
             known.uninstrument()  # what is asked for goes before what was done unasked
-            options = _with_telemetry_of(known, options)
-            known = None
+            made = _new(root, options)
+            _tell_as_before(known, root, made)
+            return made
         if known is not None:
             known._implicit = False
             return _again(known, root, options)
@@ -294,17 +295,13 @@ def check_options(
     return options
 
 
-def _with_telemetry_of(known: _Instrumented | _Grouped, options: _Options) -> _Options:
-    """Return options that tell the meter provider as well that was told unasked, if that can be."""
-    both = options._replace(meter_provider=options.meter_provider or known.options.meter_provider)
+def _tell_as_before(known: _Instrumented | _Grouped, engine: Engine, made: Instrumentation) -> None:
+    """Tell of a pool, for as long as was to be told of `known`, whose place it took."""
     try:
-        _PROCESS.telemetry(both)
+        if tell(engine, known.options):
+            known._heir_is_told(made)
     except ValueError as error:
-        if options.meter_provider is not None:
-            raise
         _PROCESS.warn_once("OpenTelemetry is not told any more of the pool %r: %s", known.name, error)
-        return options
-    return both
 
 
 def tell(engine: Engine, wanted: _Options) -> bool:

@@ -12,13 +12,14 @@ import pytest
 
 from pool_exporter import instrument, instrument_all, start_server, status_app
 from pool_exporter.catalogue import CATALOGUE, PREFIX
+from pool_exporter.vocabularies import OPENTELEMETRY
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 def exposed_names() -> dict[str, tuple[str, ...]]:
-    """Return every sample name of the exposition and the labels that its series have."""
+    """Return every sample name, of `/metrics` and of a Collector, and the labels that its series have."""
     names: dict[str, tuple[str, ...]] = {}
     for metric in CATALOGUE:
         if not metric.in_prometheus:
@@ -32,6 +33,10 @@ def exposed_names() -> dict[str, tuple[str, ...]]:
             names[metric.prometheus_name] = labels
         else:
             names[metric.prometheus_name] = labels
+    for metric in CATALOGUE:  # as a Collector writes them; one name is the same on both roads
+        spelled = tuple(OPENTELEMETRY.label(label) for label in ("pool", *metric.labels))
+        name = metric.collector_name
+        names[name] = (*names.get(name, ()), *spelled)
     return names
 
 
@@ -41,6 +46,14 @@ def test_the_readme_metric_table_is_the_catalogues() -> None:
         [sys.executable, str(ROOT / "docs" / "readme_tables.py"), "--check"], check=False, cwd=ROOT
     )
     assert done.returncode == 0, "run: python docs/readme_tables.py"
+
+
+def test_the_opentelemetry_table_is_the_catalogues() -> None:
+    """Regenerating the table of docs/opentelemetry.md changes nothing."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "opentelemetry_table.py"), "--check"], check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, "run: python docs/opentelemetry_table.py"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

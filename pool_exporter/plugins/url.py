@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 from prometheus_client import REGISTRY
@@ -16,6 +17,12 @@ from pool_exporter.instrument import instrument
 PREFIX = "pool_exporter_"
 OPTIONS = ("name", "group", "detail")
 """Options of `instrument()` that a URL can spell."""
+KEYWORDS = tuple(
+    name
+    for name, parameter in signature(instrument).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+)
+"""All options of `instrument()`."""
 
 
 class PoolPlugin(CreateEnginePlugin):
@@ -33,6 +40,12 @@ class PoolPlugin(CreateEnginePlugin):
                 f'pool_exporter={given!r}: expected a dict of options of instrument(), such as {{"name": "orders"}}'
             )
         self._options: dict[str, Any] = dict(given or {})
+        for option, value in self._options.items():
+            if option not in KEYWORDS:
+                raise TypeError(
+                    f"pool_exporter={{{option!r}: {value!r}}}: instrument() has no such option; there are "
+                    + ", ".join(KEYWORDS)
+                )
         for key, value in url.query.items():
             if not key.startswith(PREFIX):
                 continue

@@ -62,7 +62,10 @@ def test_values_are_those_of_the_records() -> None:
     assert snapshot["pending_requests"] == {"queued": 6, "connecting": 0, "pinging": 0}
     assert snapshot["wait_seconds"] is None
     assert snapshot["use_seconds"] == {
-        "bounds": [1.0], "counts": [0, 0], "sum": 0.0, "count": 0,
+        "bounds": [1.0],
+        "counts": [0, 0],
+        "sum": 0.0,
+        "count": 0,
         "exemplars": {},
     }
     assert [one["owner"] for one in pool["held"]] == [one.owner for one in made.held]
