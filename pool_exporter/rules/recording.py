@@ -182,14 +182,17 @@ def _histogram(metric: str) -> Recording:
 
 
 def _server_maxima(made: Made) -> str:
-    """Return what each server may get; `info` says which it is, and has the value 1."""
+    """Return what each server may get; `info` says which it is, and has the value 1.
+
+    One of an instance's: after a restart that changed it, what was pushed before may linger.
+    """
     words = made.words
     server = words.label("server")
     return (
         f"sum by ({words.group}, {server}) (\n"
         f"  {recorded(words, 'connections_max')}\n"
         f"  * on ({words.instance}) group_left ({server})\n"
-        f"  max by ({words.instance}, {server}) ({words.metric('info')})\n"
+        f"  topk by ({words.instance}) (1, {words.metric('info')})\n"
         ")"
     )
 
