@@ -159,7 +159,7 @@ STANDARD = (
         "ExhaustedByLoad",
         "warning",
         (
-            lasting(300.0, "bursts and cold starts are over by then"),
+            lasting(180.0, "bursts and cold starts are over by then"),
             share(
                 "mean",
                 0.5,
