@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pool_exporter.rules.alert import Alert, Made
 from pool_exporter.rules.optional import OPTIONAL
 from pool_exporter.rules.options import RuleOptions
-from pool_exporter.rules.recording import GROUP, HISTOGRAMS, INSTANCE, PRESENCE, Recording
+from pool_exporter.rules.recording import GROUP, HISTOGRAMS, INSTANCE, PRESENCE, REASONS, Recording
 from pool_exporter.rules.settings import Value
 from pool_exporter.rules.standard import STANDARD
 
@@ -32,6 +32,7 @@ def rule_file(options: RuleOptions, which: Which = "default") -> dict[str, Any]:
             _group(options, "recording", _recordings(options, INSTANCE)),
             _group(options, "alerts", alerts),
             _group(options, "dashboards", _recordings(options, GROUP)),
+            _group(options, "reasons", _recordings(options, REASONS), slower=2),
             _group(options, "histograms", _recordings(options, HISTOGRAMS), slower=2),
             _group(options, "presence", _recordings(options, PRESENCE), slower=10),
         ]

@@ -154,7 +154,15 @@ def test_rules_are_evaluated_over_fleets_of_two_sizes() -> None:
         assert fleet["pools"] == 2 * fleet["instances"]
         assert fleet["seconds"].keys() == {
             f"sqlalchemy_pool_{name}"
-            for name in ("recording", "alerts", "opt_in_alerts", "dashboards", "histograms", "presence")
+            for name in (
+                "recording",
+                "alerts",
+                "opt_in_alerts",
+                "dashboards",
+                "reasons",
+                "histograms",
+                "presence",
+            )
         }
         assert all(one["longest"] >= one["median"] > 0 for one in fleet["seconds"].values())
         assert all(one["evaluations"] >= 1 for one in fleet["seconds"].values())
