@@ -37,6 +37,12 @@ from _fleet import JOB, Fleet, long_windows, recorded_exposition, write_history
 from pool_exporter.rules import RuleOptions, rule_file
 
 SCRAPE_SECONDS = 15.0
+KINDS = {
+    "scraped": "sqlalchemy_pool_.+",
+    "recorded an instance": "instance.*:.+",
+    "recorded a job and pool": "job_pool:.+",
+}
+"""What is counted, by the names of the series that were there in the second half of a run."""
 WHICH = ("default", "opt-in")
 MOST_SECONDS = 2.0
 MOST_GROWTH = 1.5
@@ -192,9 +198,10 @@ def measured(instances: int, pools: int, seconds: float, scale: float) -> dict[s
             durations = watched(prometheus, lasts, pause=min(5.0, every / 2))
             faults = prometheus.faults()
             series = {
-                "scraped": prometheus.value('count({__name__=~"sqlalchemy_pool_.+"})'),
-                "recorded an instance": prometheus.value('count({__name__=~"instance.*:.+"})'),
-                "recorded a job and pool": prometheus.value('count({__name__=~"job_pool:.+"})'),
+                kind: prometheus.value(
+                    f'count(last_over_time({{__name__=~"{names}"}}[{int(lasts * 500)}ms]))'
+                )
+                for kind, names in KINDS.items()
             }
     if faults:
         sys.exit("rules fail: " + "; ".join(faults))
