@@ -33,7 +33,15 @@ def rule_file(options: RuleOptions, which: Which = "default") -> dict[str, Any]:
             _group(options, "alerts", alerts),
             _group(options, "dashboards", _recordings(options, GROUP)),
             _group(options, "reasons", _recordings(options, REASONS), slower=2),
-            _group(options, "histograms", _recordings(options, HISTOGRAMS), slower=2),
+            *(
+                _group(
+                    options,
+                    f"{one.key.removesuffix('_seconds_bucket_rate')}_histogram",
+                    _recordings(options, [one]),
+                    slower=2,
+                )
+                for one in HISTOGRAMS
+            ),
             _group(options, "presence", _recordings(options, PRESENCE), slower=10),
         ]
     return {"groups": [group for group in groups if group["rules"]]}

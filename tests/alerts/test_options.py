@@ -99,7 +99,16 @@ def test_alerts_can_be_switched_off() -> None:
     assert left.keys() == {"ExhaustedByLeak", "ExhaustedByLoad", "DatabaseUnreachable", "LeakCollected"}
     silent = rule_file(RuleOptions(off=tuple(ALERTS)))
     assert [group["name"] for group in silent["groups"]] == [
-        f"sqlalchemy_pool_{name}" for name in ("recording", "dashboards", "reasons", "histograms", "presence")
+        f"sqlalchemy_pool_{name}"
+        for name in (
+            "recording",
+            "dashboards",
+            "reasons",
+            "wait_histogram",
+            "use_histogram",
+            "connect_histogram",
+            "presence",
+        )
     ]
 
 
@@ -137,7 +146,7 @@ def test_the_time_scale_divides_every_duration() -> None:
     """Windows, waits and the interval of evaluation shrink together; counts do not."""
     options = RuleOptions(time_scale=60)
     content = rule_file(options)
-    assert [group["interval"] for group in content["groups"]] == ["500ms"] * 3 + ["1s"] * 2 + ["5s"]
+    assert [group["interval"] for group in content["groups"]] == ["500ms"] * 3 + ["1s"] * 4 + ["5s"]
     leak = alerts_in(options)["ExhaustedByLeak"]
     assert leak["for"] == "2s"
     assert "[5s]" in leak["expr"]

@@ -19,7 +19,7 @@ from . import scenarios
 from .scenarios import INNOCENT, Scenario, leak, mixture, overload
 from .simulation import series_of
 
-GROUPS = ("recording", "presence", "dashboards", "reasons", "histograms", "alerts", "opt_in_alerts")
+GROUPS = ("recording", "presence", "dashboards", "reasons", "alerts", "opt_in_alerts")
 AWAKE = 'alertstate="firing",severity!="info"'
 
 

@@ -160,7 +160,9 @@ def test_rules_are_evaluated_over_fleets_of_two_sizes() -> None:
                 "opt_in_alerts",
                 "dashboards",
                 "reasons",
-                "histograms",
+                "wait_histogram",
+                "use_histogram",
+                "connect_histogram",
                 "presence",
             )
         }
