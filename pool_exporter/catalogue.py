@@ -62,6 +62,7 @@ _UNITS = {
     "connections": "{connection}",
     "uses": "{use}",
     "requests": "{request}",
+    "processes": "{process}",
 }
 
 
