@@ -49,7 +49,8 @@ print-sqlalchemy-floor:
 # The real servers that some tests start; each such test is skipped where they are missing, unless
 # the environment variable CI is set.
 system-packages:
-	@scripts/debian-packages prometheus=prometheus mariadbd=mariadb-server chromium=chromium
+	@scripts/debian-packages prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager \
+		vmalert=victoria-metrics mariadbd=mariadb-server chromium=chromium
 
 $(VENV)/.demo: pyproject.toml
 	$(call install,.[demo])

@@ -34,6 +34,14 @@ class Vocabulary(NamedTuple):
     name: str
     through_collector: bool
 
+    @property
+    def presence(self) -> str:
+        """Return what is 1 for each instance that is there, whether or not it has pools.
+
+        `up` is Prometheus's own, of a scrape; `target_info` comes with what is pushed.
+        """
+        return "target_info" if self.through_collector else "up"
+
     def metric(self, name: str) -> str:
         """Return the full name of a metric; of a histogram without `_bucket`, `_count` or `_sum`.
 

@@ -43,6 +43,7 @@ ROOMS = {
     "owners": {"arguments"},
     "probing": {"uses"},
     "records": set(),
+    "rules": {"arguments", "catalogue", "vocabularies"},
     "reporting": {"faults", "records", "wording"},
     "serving": {"arguments", "exporters", "records", "verdict", "wording", "workers"},
     "snapshotting": {"catalogue", "counts", "records", "uses"},
@@ -70,9 +71,19 @@ FREE = {
     "demo",
     "plugins",
 }
-OPTIONAL = {"greenlet", "starlette", "fastapi", "uvicorn", "asyncpg", "psycopg", "aiosqlite", "opentelemetry"}
+OPTIONAL = {
+    "greenlet",
+    "starlette",
+    "fastapi",
+    "uvicorn",
+    "asyncpg",
+    "psycopg",
+    "aiosqlite",
+    "opentelemetry",
+    "yaml",
+}
 OPTIONAL_IN = {
-    *("cli", "demo", "capture/context.py", "capture/errors.py"),
+    *("cli", "demo", "capture/context.py", "capture/errors.py", "rules/rendering.py"),
     *("exporters/opentelemetry.py", "plugins/instrumentor.py", "plugins/url.py"),
 }
 

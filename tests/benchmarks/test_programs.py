@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import need_tool
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 DEADLINE_SECONDS = 120
 
@@ -54,7 +56,15 @@ def numbers_in(value: Any) -> Iterator[float]:
 def test_every_program_is_run_here_and_says_what_it_measures() -> None:
     """Each program of the directory has a docstring that says it measures something, and a test below."""
     programs = {path.name for path in BENCHMARKS.glob("[!_]*.py")}
-    assert programs == {"drift.py", "import_time.py", "overhead.py", "scrape.py", "soak.py", "tenants.py"}
+    assert programs == {
+        "drift.py",
+        "import_time.py",
+        "overhead.py",
+        "rules.py",
+        "scrape.py",
+        "soak.py",
+        "tenants.py",
+    }
     for name in programs:
         assert (BENCHMARKS / name).read_text().startswith('"""')
 
@@ -132,6 +142,37 @@ def test_tenants_says_what_many_engines_cost() -> None:
     assert result["publish_milliseconds"].keys() == {"at rest", "a tenth used", "one used"}
     assert all(taken > 0 for taken in result["publish_milliseconds"].values())
     assert result["group_scrape"]["bytes"] > 10_000
+
+
+def test_rules_are_evaluated_over_fleets_of_two_sizes() -> None:
+    """Every group is evaluated without an error over full windows, and series grow with the instances."""
+    need_tool("prometheus", "prometheus")
+    need_tool("promtool", "prometheus")
+    result = result_of("rules.py", "--instances", "2", "4", "--pools", "2", "--time-scale", "60")
+    small, large = result["fleets"]
+    for fleet in (small, large):
+        assert fleet["pools"] == 2 * fleet["instances"]
+        assert fleet["seconds"].keys() == {
+            f"sqlalchemy_pool_{name}"
+            for name in (
+                "recording",
+                "alerts",
+                "opt_in_alerts",
+                "dashboards",
+                "reasons",
+                "wait_histogram",
+                "use_histogram",
+                "connect_histogram",
+                "presence",
+            )
+        }
+        assert all(one["longest"] >= one["median"] > 0 for one in fleet["seconds"].values())
+        assert all(one["evaluations"] >= 1 for one in fleet["seconds"].values())
+    assert large["samples_before"] > small["samples_before"] > 0
+    assert large["series"]["scraped"] == 2 * small["series"]["scraped"]
+    assert large["series"]["recorded an instance"] == 2 * small["series"]["recorded an instance"]
+    assert large["series"]["recorded a job and pool"] == small["series"]["recorded a job and pool"] > 0
+    assert len(result["budgets"]) == 2
 
 
 def test_drift_says_what_each_instrumentation_makes_of_each_fault() -> None:

@@ -1,0 +1,160 @@
+"""Define the subcommand `alerts`: print the recording and alerting rules, for these options."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable
+
+from pool_exporter.cli.errors import CommandError
+from pool_exporter.cli.printing import write_line
+from pool_exporter.rules import ALERTS, SETTINGS, RuleOptions, rendered, rendered_inhibition
+from pool_exporter.rules.checking import DATABASE_LIMIT
+from pool_exporter.rules.options import DASHBOARD, FORMATS, RUNBOOKS
+from pool_exporter.vocabularies import VOCABULARIES
+from pool_exporter.wording import visible
+
+HELP = "print alerting and recording rules for Prometheus"
+DESCRIPTION = (
+    "Print the recording rules and alerts as a rule file: the default file, or with --opt-in the one with further "
+    "alerts, which is loaded beside the default one. --list shows every alert and what can be set of it."
+)
+_OPTIONS = {
+    "settings": "--set",
+    "labels": "--label",
+    "group_by": "--group-by",
+    "database_limit": "--database-limit",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments."""
+    parser.add_argument("--opt-in", action="store_true", help="print the file of further alerts")
+    parser.add_argument(
+        "--inhibit-rules",
+        action="store_true",
+        help="print Alertmanager's inhibit_rules for these alerts instead",
+    )
+    parser.add_argument("--list", action="store_true", help="list the alerts and their settings, and end")
+    parser.add_argument("--format", default=FORMATS[0], metavar="FORMAT", help=_choice(FORMATS))
+    parser.add_argument(
+        "--vocabulary",
+        default="prometheus",
+        metavar="NAMES",
+        help=f"{_choice(VOCABULARIES)}: as scraped from /metrics, or as an OpenTelemetry Collector writes them",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="ALERT.NAME=VALUE",
+        help="a threshold, as in LeakIdle.window=20m; * is every alert",
+    )
+    parser.add_argument("--off", action="append", default=[], metavar="ALERT", help="leave out an alert")
+    parser.add_argument(
+        "--selector", default="", metavar="MATCHERS", help="look at these series only, as in 'job=\"orders\"'"
+    )
+    parser.add_argument(
+        "--group-by", default="job,pool", metavar="LABELS", help="labels of an alert (default: job,pool)"
+    )
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="NAME=VALUE", help="one more label for every alert"
+    )
+    parser.add_argument(
+        "--database-limit",
+        default=DATABASE_LIMIT,
+        metavar="N|SERIES",
+        help=f"connections that the database allows, or a series that holds it (default: {DATABASE_LIMIT})",
+    )
+    parser.add_argument("--runbooks", default=RUNBOOKS, metavar="URL", help="where the runbooks' URLs begin")
+    parser.add_argument(
+        "--dashboard", default=DASHBOARD, metavar="URL", help="the dashboard that alerts lead to"
+    )
+    parser.add_argument(
+        "--interval", default="30s", metavar="DURATION", help="between two evaluations (default: 30s)"
+    )
+    parser.add_argument(
+        "--time-scale", type=float, default=1.0, metavar="N", help="divide every duration by this, for drills"
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Print the rules and return the exit code; raise `CommandError` for options that make no sense."""
+    if arguments.list:
+        for line in _listed():
+            write_line(line, sys.stdout)
+        return 0
+    try:
+        text = _text(_options(arguments), arguments)
+    except (TypeError, ValueError) as error:
+        raise CommandError(_in_the_words_of_a_command(str(error))) from error
+    except ModuleNotFoundError as error:
+        raise CommandError(str(error), exit_code=1) from error
+    for line in text.splitlines():
+        write_line(line, sys.stdout)
+    return 0
+
+
+def _text(options: RuleOptions, arguments: argparse.Namespace) -> str:
+    if arguments.inhibit_rules:
+        return rendered_inhibition(options)
+    return rendered(options, "opt-in" if arguments.opt_in else "default")
+
+
+def _options(arguments: argparse.Namespace) -> RuleOptions:
+    return RuleOptions(
+        vocabulary=arguments.vocabulary,
+        settings=dict(_pairs("--set", arguments.set, "LeakIdle.window=20m")),
+        off=arguments.off,
+        selector=arguments.selector,
+        group_by=[label.strip() for label in arguments.group_by.split(",")],
+        labels=dict(_pairs("--label", arguments.label, "team=payments")),
+        database_limit=arguments.database_limit,
+        format=arguments.format,
+        runbooks=arguments.runbooks,
+        dashboard=arguments.dashboard,
+        interval=arguments.interval,
+        time_scale=arguments.time_scale,
+    )
+
+
+def _pairs(option: str, given: Iterable[str], example: str) -> list[tuple[str, str]]:
+    pairs = []
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ValueError(
+                f"{option} {visible(text)}: expected a name and a value, as in {option} {example}"
+            )
+        pairs.append((name.strip(), value.strip()))
+    return pairs
+
+
+def _in_the_words_of_a_command(message: str) -> str:
+    """Return an error of `RuleOptions` with the option's name where that has the argument's."""
+    word = re.match(r"[a-z_]+", message)
+    if word is None:
+        return message
+    option = _OPTIONS.get(word[0], "--" + word[0].replace("_", "-"))
+    rest = re.sub(r"^\['([^']*)'\]", r"\1", message[word.end() :])
+    return f"{option} {rest.removeprefix('=')}"
+
+
+def _listed() -> Iterable[str]:
+    shared = [name for name in SETTINGS if name.split(".")[0] not in ALERTS]
+    for name, alert in ALERTS.items():
+        yield f"{name} ({alert.severity}): {alert.summary}"
+        yield from (_setting(f"{name}.{own}") for own in alert.all_settings)
+    yield "Full (shared by several alerts):"
+    yield from map(_setting, shared)
+
+
+def _setting(name: str) -> str:
+    one = SETTINGS[name]
+    return f"  {name}={one.text(one.default)}  {one.reason}"
+
+
+def _choice(names: Iterable[str]) -> str:
+    first, *others = names
+    return f"{first} (default) or {' or '.join(others)}"

@@ -1,0 +1,10 @@
+"""Declare the alerts of the opt-in file (pure)."""
+
+from __future__ import annotations
+
+from pool_exporter.rules.alert import Alert
+from pool_exporter.rules.optional_database import DATABASE
+from pool_exporter.rules.optional_pool import POOL
+
+OPTIONAL: tuple[Alert, ...] = (*POOL, *DATABASE)
+"""The alerts of the opt-in file, in its order."""

@@ -1,0 +1,83 @@
+"""Write a rule file as YAML, for Prometheus or as a PrometheusRule of the Prometheus Operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pool_exporter.rules.files import Which, rule_file
+from pool_exporter.rules.inhibition import inhibit_rules
+from pool_exporter.rules.options import RuleOptions
+
+try:
+    import yaml
+except ModuleNotFoundError as missing:
+    _MISSING: ModuleNotFoundError | None = missing
+    _Base: Any = object
+else:
+    _MISSING = None
+    _Base = yaml.SafeDumper
+
+OLDEST_PROMETHEUS = "2.42"
+
+
+class _Dumper(_Base):  # type: ignore[misc]  # the base is Any where PyYAML may be missing
+    """Write texts of several lines as blocks, and lists below their key with two more spaces."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:
+        """Indent lists too, as people do."""
+        return super().increase_indent(flow, False)
+
+
+def _text(dumper: Any, text: str) -> Any:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+if _MISSING is None:
+    _Dumper.add_representer(str, _text)
+
+
+def rendered(options: RuleOptions, which: Which = "default") -> str:
+    """Return a rule file as YAML text, in the format that the options choose.
+
+    Raises `ModuleNotFoundError` that names the extra where PyYAML is missing.
+    """
+    content = rule_file(options, which)
+    if options.format == "prometheusrule":
+        content = _manifest(which, content)
+    return _header(which) + _yaml(content)
+
+
+def rendered_inhibition(options: RuleOptions) -> str:
+    """Return the part of Alertmanager's configuration by which causes mute their symptoms, as YAML text."""
+    return (
+        "# Made by `pool-exporter alerts --inhibit-rules`. Paste these into the inhibit_rules of alertmanager.yml.\n"
+        "# For other labels or names make them anew: where an alert lacks a label of `equal`, it mutes other pools.\n"
+    ) + _yaml(inhibit_rules(options))
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    if _MISSING is not None:
+        raise ModuleNotFoundError(
+            "PyYAML is missing, which writes the rules; install it with: pip install 'pool_exporter[rules]'"
+        ) from _MISSING
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=1_000_000, allow_unicode=True))
+
+
+def _manifest(which: Which, content: dict[str, Any]) -> dict[str, Any]:
+    name = "sqlalchemy-pool" + ("" if which == "default" else "-opt-in")
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "pool-exporter"}},
+        "spec": content,
+    }
+
+
+def _header(which: Which) -> str:
+    lines = [
+        f"Made by `pool-exporter alerts{'' if which == 'default' else ' --opt-in'}`; change its options, not this text.",
+        f"Needs Prometheus {OLDEST_PROMETHEUS} or later, for keep_firing_for.",
+    ]
+    if which == "opt-in":
+        lines.append("Load it beside the default file, whose recording rules it uses.")
+    return "".join(f"# {line}\n" for line in lines)

@@ -1,0 +1,224 @@
+"""Declare the six alerts that are on by default (pure)."""
+
+from __future__ import annotations
+
+from pool_exporter.rules.alert import Alert, Made
+from pool_exporter.rules.conditions import exhausted_by_leak, full
+from pool_exporter.rules.recording import lately, recorded
+from pool_exporter.rules.settings import holding, lasting, number, share, window
+from pool_exporter.rules.wording import asked, instances, own, owners, the_pool, with_own
+
+
+def _leak_description(made: Made) -> str:
+    words = made.words
+    full_ones = instances(words, f"{own(words, 'leak_share')} > 0", "humanizePercentage")
+    return (
+        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue, and uses that do nothing hold "
+        f"{made.number('Full.leak_share'):.0%} of its connections or more. Share by instance: {full_ones}. Held by: {owners(words)}. "
+        "Restarting an instance frees its pool until it leaks again; the owner's code has to give back."
+    )
+
+
+def _load(made: Made) -> str:
+    words = made.words
+    opening = f"avg_over_time({recorded(words, 'opening')}{made.over('window')})"
+    busy = f"({recorded(words, 'mean_uses')} + {opening})"
+    return (
+        f"count by ({words.group}) (\n{full(made)}\nand\n"
+        f"{busy} * {lately(words, 'processes')} / ({lately(words, 'connections_max')} > 0)"
+        f" >= {made.text('mean')}\n)\nunless\n{exhausted_by_leak(made)}"
+    )
+
+
+def _load_description(made: Made) -> str:
+    words = made.words
+    queued = instances(words, f"{own(words, 'queued')} > 0")
+    return (
+        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full and callers queue, while the connections are at "
+        f"work: this is load, not a leak. Callers queued: {queued}. Who holds them: {_holders(made)}."
+    )
+
+
+def _holders(made: Made) -> str:
+    words = made.words
+    by = words.label("owner")
+    held = f"sum by ({by}) ({with_own(words.metric('owner_connections'))})"
+    each = "{{ $one.Labels." + by + " }} ({{ $one.Value }})"
+    return asked(words, f"sort_desc(topk(5, {held} > 0))", each, "not known")
+
+
+def _unreachable(made: Made) -> str:
+    words, window = made.words, made.over("window")
+
+    def rises(metric: str) -> str:
+        return f"sum by ({words.instance}) (increase({words.metric(metric)}{window})) > 0"
+
+    hanging = recorded(words, "opening")
+    return (
+        f"count by ({words.group}) (\n"
+        f"(\n  {rises('failed_acquires_total')}\n"
+        f"  or\n  (\n    {rises('cancelled_acquires_total')}\n"
+        f"    and\n    max_over_time({hanging}{window}) > 0\n  )\n)\n"
+        f"unless\n{rises('checkouts_total')}\n)"
+    )
+
+
+def _unreachable_description(made: Made) -> str:
+    words, window = made.words, made.over("window")
+    by = words.label("error")
+    failing = f"sum by ({words.label('instance')}) (increase({with_own(words.metric('failed_acquires_total'))}{window}))"
+    errors = f"sum by ({by}) (increase({with_own(words.metric('connect_errors_total'))}{window}))"
+    each = "{{ $one.Labels." + by + " }}"
+    return (
+        f"{{{{ $value }}}} instance(s): {the_pool(words)} gets no connection: every acquire fails or hangs until its "
+        f"caller gives up. Failed: {instances(words, f'{failing} > 0', 'printf `%.0f`')}. "
+        f"Errors: {asked(words, f'topk(3, {errors} > 0)', each, 'none counted, so the attempts hang')}."
+    )
+
+
+def _idle(made: Made) -> str:
+    suspects = recorded(made.words, "leak_suspects")
+    at_least = made.text("uses")
+    return (
+        f"sum by ({made.words.group}) (\n"
+        f"  {suspects} >= {at_least}\n"
+        f"  and\n"
+        f"  min_over_time({suspects}{made.over('window')}) >= {at_least}\n"
+        f")"
+    )
+
+
+def _idle_description(made: Made) -> str:
+    words = made.words
+    return (
+        f"{{{{ $value }}}} use(s) of {the_pool(words)} hold a connection and have done nothing with it past the "
+        f"LeakPolicy. Instances: {instances(words, own(words, 'leak_suspects') + ' > 0')}. "
+        f"Held by: {owners(words)}."
+    )
+
+
+def _collected(made: Made) -> str:
+    rise = f"increase({made.words.metric('leaks_collected_total')}{made.over('window')})"
+    return f"sum by ({made.words.group}) ({rise}) > 0"
+
+
+def _collected_description(made: Made) -> str:
+    words, window = made.words, made.over("window")
+    by_instance = f"sum by ({words.label('instance')})"
+    rise = f"{by_instance} (increase({with_own(words.metric('leaks_collected_total'))}{window}))"
+    by = words.label("owner")
+    owner = f"sum by ({by}) (increase({with_own(words.metric('owner_leaks_total'))}{window}))"
+    each = "{{ $one.Labels." + by + " }}"
+    listed = asked(words, f"sort_desc(topk(5, {owner} > 0))", each, "not known")
+    return (
+        f"About {{{{ $value | printf `%.0f` }}}} connection(s) of {the_pool(words)} were dropped without close() and "
+        f"found by the garbage collector. Instances: {instances(words, f'{rise} > 0', 'printf `%.0f`')}. "
+        f"Owners with leaks in this time: {listed}."
+    )
+
+
+def _missing(made: Made) -> str:
+    words = made.words
+    here, now = f"{words.presence()} == 1", recorded(words, "slots_taken")
+    had = f"present_over_time({recorded(words, 'pools')}{made.over('window')})"
+
+    def lost(labels: str) -> str:
+        return (
+            f"count by ({words.application}) (\n"
+            f"  {here}\n  and on ({labels}) {had}\n  unless on ({labels}) {now}\n)"
+        )
+
+    return f"{lost(words.target)}\nor\n{lost(words.application)}"
+
+
+def _missing_description(made: Made) -> str:
+    words = made.words
+    presence, now = with_own(words.presence()), with_own(recorded(words, "slots_taken"))
+    without = f"topk(5, {presence} == 1 unless on ({words.target}) {now})"
+    listed = asked(words, without, "{{ $one.Labels.instance }}", "none at this moment", without_pool=True)
+    return (
+        f"{{{{ $value }}}} instance(s) are up and show no pool any more, so that no alert about their pools can fire. "
+        f"Instances up without a pool: {listed}."
+    )
+
+
+STANDARD = (
+    Alert(
+        "ExhaustedByLeak",
+        "critical",
+        (
+            lasting(
+                120.0, "a pool that leaks fill does not empty by itself; two minutes tell it from a burst"
+            ),
+        ),
+        "A connection pool is full because connections are leaked.",
+        exhausted_by_leak,
+        _leak_description,
+    ),
+    Alert(
+        "ExhaustedByLoad",
+        "warning",
+        (
+            lasting(180.0, "bursts and cold starts are over by then"),
+            share(
+                "mean",
+                0.5,
+                "mean uses, exact by the rate of occupancy, as a part of the slots: a job that fills the pool at the "
+                "very moments of the scrapes is not taken for load",
+            ),
+            window(300.0, "what connects and pre-pings in progress are averaged over"),
+        ),
+        "A connection pool is full because of load.",
+        _load,
+        _load_description,
+    ),
+    Alert(
+        "DatabaseUnreachable",
+        "critical",
+        (
+            lasting(120.0, "as long as the window, so that one failure of a quiet application is none"),
+            window(120.0, "no acquire may have succeeded in it"),
+        ),
+        "A connection pool gets no connection from its database.",
+        _unreachable,
+        _unreachable_description,
+    ),
+    Alert(
+        "LeakIdle",
+        "warning",
+        (
+            lasting(60.0, "two evaluations; the window has waited long enough"),
+            holding(300.0, "a restart of the scraped process or a failed scrape does not send a second mail"),
+            window(600.0, "overdue at every moment of it, which what recovers by itself is not"),
+            number("uses", 1.0, "overdue uses of one instance", least=1.0),
+        ),
+        "Connections are held and nothing is done with them.",
+        _idle,
+        _idle_description,
+    ),
+    Alert(
+        "LeakCollected",
+        "warning",
+        (
+            lasting(0.0, "one is a certain leak"),
+            holding(3600.0, "it is seen by whoever looks within the hour"),
+            window(900.0, "one is not missed in a gap of the scrapes that is as long"),
+        ),
+        "Connections are dropped without being closed.",
+        _collected,
+        _collected_description,
+    ),
+    Alert(
+        "TelemetryMissing",
+        "warning",
+        (
+            lasting(900.0, "a restart is over by then"),
+            window(21600.0, "how long ago the pools may have been seen last"),
+        ),
+        "Connection pool metrics are gone while their application is up.",
+        _missing,
+        _missing_description,
+        about="application",
+    ),
+)
+"""The alerts of the default file, in its order."""
