@@ -1,0 +1,1 @@
+"""Generate the Grafana dashboards: `python -m dashboards.generate` writes them, `--check` compares."""

@@ -1,0 +1,251 @@
+"""Ask of all pools: is any in trouble, which one, and since when?"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders.dashboard import TextBoxVariable
+
+from dashboards.frame import Json, Row, dashboard
+from dashboards.panels import RATE, Builder, Line, Words, graph, number, rows, states
+from dashboards.questions import (
+    MAX,
+    QUEUED,
+    SATURATION,
+    STATE,
+    STATES,
+    SUSPECTS,
+    TIMEOUT_SHARE,
+    USED,
+    quantile,
+)
+
+_SERVERS = "max by (<<by>>, instance, <<.server>>) (<<info>>)"
+
+
+def made() -> Json:
+    """Return the template of the dashboard."""
+    limit = TextBoxVariable("limit").label("max_connections").default_value("100")
+    return dashboard(
+        "fleet",
+        "fleet",
+        "Is any connection pool in trouble, which one, and since when? Its row leads to the pool and to the leak hunt.",
+        [
+            Row("Now", 5, [(6, _worst()), (6, _share()), (6, _wait()), (6, _suspects())]),
+            Row("Which pool, and since when", 9, [(24, _states())]),
+            Row("The pools, the fullest first", 10, [(16, _ranked()), (8, _alerts())]),
+            Row("Courses", 9, [(8, _saturation()), (8, _timeouts()), (8, _waits())]),
+            Row("What the databases must bear", 8, [(12, _servers()), (12, _limit())]),
+        ],
+        start="now-1h",
+        more_variables=[
+            limit.description(
+                "What SHOW max_connections says on the database; compared with on this dashboard."
+            )
+        ],
+    )
+
+
+def _by_server(metric: str) -> str:
+    """Return the sum of a gauge for each database server."""
+    each = f"sum by (<<by>>, instance) (<<{metric}>>)"
+    return f"sum by (<<.server>>) ({each} * on (<<by>>, instance) group_left (<<.server>>) {_SERVERS})"
+
+
+def _worst() -> Builder:
+    words = Words(
+        "The share of its connections that the fullest pool has out, connects in progress included.",
+        "below 80 %, with room for a burst.",
+        "read its state below: a leak is to be hunted, load needs shorter uses or a larger pool.",
+    )
+    steps = [(None, "green"), (0.8, "orange"), (1.0, "red")]
+    return number(
+        "Fullest pool",
+        words,
+        "percentunit",
+        Line(f"max({SATURATION})", "fullest"),
+        steps,
+        empty="No limit",
+        decimals=0,
+    )
+
+
+def _share() -> Builder:
+    words = Words(
+        "Of all acquires, the share that ended in a pool timeout: callers that got an error.",
+        "0 %; callers never wait as long as pool_timeout.",
+        "find the pool in the table; its dashboard says whether it leaks or is loaded.",
+    )
+    steps = [(None, "green"), (0.0001, "orange"), (0.01, "red")]
+    return number(
+        "Acquires that timed out",
+        words,
+        "percentunit",
+        Line(TIMEOUT_SHARE, "timeouts"),
+        steps,
+        empty="No acquires",
+        decimals=1,
+    )
+
+
+def _wait() -> Builder:
+    words = Words(
+        "The time that 99 of 100 successful acquires stayed below, over all pools.",
+        "a few milliseconds: a connection is there when it is asked for.",
+        "see in the courses since when, and in the table who has callers queued.",
+    )
+    steps = [(None, "green"), (0.1, "orange"), (1.0, "red")]
+    return number(
+        "Wait, p99", words, "s", Line(quantile(0.99, "wait_seconds"), "p99"), steps, empty="No acquires"
+    )
+
+
+def _suspects() -> Builder:
+    words = Words(
+        "Connections held past the leak policy while nothing is done with them, over all pools.",
+        "0.",
+        "the state below is red for the pool that has them; follow its link to the leak hunt.",
+    )
+    steps = [(None, "green"), (1, "red")]
+    return number(
+        "Suspected leaks",
+        words,
+        "short",
+        Line('sum(<<overdue_uses{kind!="busy"}>>)', "suspected"),
+        steps,
+        decimals=0,
+    )
+
+
+def _states() -> Builder:
+    words = Words(
+        "The state of each pool over time, the worst that holds: full by a leak, leaking, database fails, full by load, "
+        "nearly full, fine. A gap means that nothing was scraped.",
+        "green, with some yellow at peak times.",
+        "red is a leak: the left end says since when; follow the link to the leak hunt. Orange is load: shorten uses, "
+        "then enlarge the pool. Purple: look at the database first. A gap: look at the process.",
+    )
+    return states("State of each pool", words, STATE, STATES)
+
+
+def _ranked() -> Builder:
+    words = Words(
+        "Each pool now: connections out, the most it may open, how full its fullest process is, callers queued, the age of "
+        "its oldest use, uses older than 5 minutes, and uses past the leak policy that do nothing. A pool without a limit has no maximum.",
+        "fullness below 80 %, nothing queued, nothing suspected.",
+        "follow the pool's link: suspected uses lead to the leak hunt, a queue without them to the pool's owners.",
+    )
+    lines = [
+        Line(USED, "Used"),
+        Line(MAX, "Max"),
+        Line(SATURATION, "Full"),
+        Line(QUEUED, "Queued"),
+        Line("max by (<<by>>) (<<oldest_use_seconds>>)", "Oldest use"),
+        Line('sum by (<<by>>) (<<aged_uses{age="300"}>>)', "Over 5 min"),
+        Line(SUSPECTS, "Suspected"),
+    ]
+    return rows(
+        "Pools",
+        words,
+        lines,
+        {"job": "Job", "<<.pool>>": "Pool"},
+        {"Full": "percentunit", "Oldest use": "s"},
+        sort="Full",
+        empty="No pool",
+        steps={
+            "Full": [(None, "transparent"), (0.8, "orange"), (1.0, "red")],
+            "Queued": [(None, "transparent"), (1, "orange")],
+            "Suspected": [(None, "transparent"), (1, "red")],
+        },
+        pool="Pool",
+    )
+
+
+def _alerts() -> Builder:
+    words = Words(
+        "The alerts of this package's rules that fire now, for the chosen jobs and pools.",
+        "none.",
+        "the alert's annotation says what to do; without the rules loaded this table is always empty.",
+    )
+    expr = "max by (alertname, severity, <<by>>) (<<ALERTS>>)"
+    columns = {"alertname": "Alert", "severity": "Severity", "job": "Job", "<<.pool>>": "Pool"}
+    return rows(
+        "Alerts that fire",
+        words,
+        [Line(expr, "Fires")],
+        columns,
+        {},
+        sort="Severity",
+        empty="No alert fires",
+        pool="Pool",
+    )
+
+
+def _saturation() -> Builder:
+    words = Words(
+        "The five fullest pools, each by its fullest process. What is above 100 %, just after a dispose, is drawn as 100 %.",
+        "below 80 %, going up and down with the traffic.",
+        "a line that climbs and never comes down is a leak; one that follows the traffic is load.",
+    )
+    lines = [Line(f"topk(5, clamp_max({SATURATION}, 1))", "<<legend>>")]
+    return graph("Fullness", words, "percentunit", lines, by_pool=True)
+
+
+def _timeouts() -> Builder:
+    words = Words(
+        "Pool timeouts a second of the five pools that have most.",
+        "no bar at all.",
+        "follow the bar's link to its pool.",
+    )
+    lines = [Line(f"topk(5, sum by (<<by>>) (rate(<<timeouts_total>>[{RATE}])) > 0)", "<<legend>>")]
+    return graph("Pool timeouts", words, "reqps", lines, bars=True, empty="No errors", by_pool=True)
+
+
+def _waits() -> Builder:
+    words = Words(
+        "The time that half, and 99 of 100, of the successful acquires of all pools stayed below; those that timed out are not in it.",
+        "both flat and below 10 ms.",
+        "p99 alone rising is one pool or one peak; both rising is a pool that everybody waits for.",
+    )
+    lines = [
+        Line(quantile(0.5, "wait_seconds"), "p50", "blue", exemplars=True),
+        Line(quantile(0.99, "wait_seconds"), "p99", "orange", exemplars=True),
+    ]
+    return graph("Wait for a connection", words, "s", lines)
+
+
+def _servers() -> Builder:
+    words = Words(
+        "For each database server: connections open now, the most that its pools may open together, and the most that they "
+        "might have at the largest number of processes of the last 24 hours. Pools without a limit are not in the last two.",
+        "the last column stays below the server's max_connections, less what it reserves.",
+        "lower pool_size or max_overflow, run fewer processes, or put a pooler in between, before the server refuses.",
+    )
+    lines = [
+        Line(_by_server("connections"), "Open"),
+        Line(_by_server("connections_max"), "May open"),
+        Line(f"max_over_time(({_by_server('connections_max')})[1d:1m])", "Most in a day"),
+    ]
+    return rows(
+        "Database servers",
+        words,
+        lines,
+        {"<<.server>>": "Server"},
+        {},
+        sort="Most in a day",
+        empty="No bounded pool",
+    )
+
+
+def _limit() -> Builder:
+    words = Words(
+        "The database server whose pools may open most: how much that is, how much it was at the largest number of processes "
+        "of the last 24 hours, and the limit typed in above as max_connections.",
+        "both lines stay below the dashed one.",
+        "with more processes the server would refuse connections; see the table of servers.",
+    )
+    lines = [
+        Line(f"max({_by_server('connections')})", "open", "blue"),
+        Line(f"max({_by_server('connections_max')})", "may open", "orange"),
+        Line(f"max_over_time(max({_by_server('connections_max')})[1d:1m])", "most in a day", "purple"),
+        Line("vector($limit)", "max_connections", "red", dashed=True),
+    ]
+    return graph("Against the database's limit", words, "short", lines)

@@ -1,0 +1,269 @@
+"""Make one panel each: a graph, a heatmap, a number, a table, a timeline of states, as all dashboards have them.
+
+Expressions are templates, see `pool_exporter.dashboards.spelling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.builders import heatmap, prometheus, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import heatmap as heatmap_models
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+SOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
+RATE = "$__rate_interval"
+
+Builder = Any
+"""A builder of one of the SDK's panels; they share no class that has their common methods."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Hold what the description of a panel says: what it shows, what good looks like, what to do else."""
+
+    shows: str
+    good: str
+    otherwise: str
+
+    @property
+    def text(self) -> str:
+        """Return the description as Markdown."""
+        return f"{self.shows}\n\n**Good:** {self.good}\n\n**If not:** {self.otherwise}"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Hold one query of a panel.
+
+    `legend` is the name of its only series, or a pattern of labels. `dashed` is for what is compared
+    with: a dashed line without fill, never stacked.
+    """
+
+    expr: str
+    legend: str
+    color: str | None = None
+    dashed: bool = False
+    exemplars: bool = False
+
+
+def link(title: str, target: str, job: str, pool: str) -> build.DashboardLink:
+    """Return a link to another dashboard of the set, for the job and pool that two `${…}` stand for."""
+    url = (
+        f"/d/sqlalchemy-pool-{target}<<uid>>?<<here>>"
+        f"&var-job=${{{job}:percentencode}}&var-pool=${{{pool}:percentencode}}&${{__url_time_range}}"
+    )
+    return build.DashboardLink(title).type(models.DashboardLinkType.LINK).url(url)
+
+
+def links_of_series() -> list[build.DashboardLink]:
+    """Return the links on a series that has the labels of a pool."""
+    labels = ("__field.labels.job", "__field.labels.<<.pool>>")
+    return [link("This pool", "pool", *labels), link("Hunt the leak", "leak-hunt", *labels)]
+
+
+def graph(
+    title: str,
+    words: Words,
+    unit: str,
+    lines: Sequence[Line],
+    *,
+    stacked: bool = False,
+    bars: bool = False,
+    maximum: float | None = None,
+    empty: str | None = None,
+    by_pool: bool = False,
+) -> Builder:
+    """Return lines or bars over time, from 0 up; `maximum` fixes the axis, `empty` stands where nothing is."""
+    panel = _common(timeseries.Panel(), title, words, unit, lines).min(0)
+    panel.tooltip(_tooltip()).legend(_legend(["lastNotNull", "max"])).show_points(common.VisibilityMode.NEVER)
+    panel.line_width(1 if bars else 2).fill_opacity(80 if bars else 25 if stacked else 0)
+    panel.axis_soft_max(1) if maximum is None and unit != "percentunit" else panel.max(maximum or 1)
+    if bars:
+        panel.draw_style(common.GraphDrawStyle.BARS)
+    if stacked or bars:
+        panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
+    if empty:
+        panel.no_value(empty)
+    if by_pool:
+        panel.data_links(links_of_series())
+    for line in lines:
+        properties = [*_color(line), *(_DASHED if line.dashed else ())]
+        if properties:
+            panel.override_by_name(line.legend, properties)
+    return panel
+
+
+def heat(title: str, words: Words, bucket: str) -> Builder:
+    """Return how a duration was spread over time, from the buckets of a histogram, with exemplars."""
+    lines = [Line(f"sum by (le) (rate(<<{bucket}>>[{RATE}]))", "{{le}}", exemplars=True)]
+    panel = _common(heatmap.Panel(), title, words, "reqps", lines, shape=PromQueryFormat.HEATMAP)
+    color = heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME).scheme("Oranges")
+    panel.color(color.steps(64).exponent(0.5).fill("dark-orange").reverse(False))
+    panel.y_axis(heatmap.YAxisConfig().unit("s").axis_placement(common.AxisPlacement.LEFT))
+    panel.tooltip(heatmap.HeatmapTooltip().mode(common.TooltipDisplayMode.SINGLE).y_histogram(True))
+    panel.rows_frame(heatmap.RowsHeatmapOptions().layout(common.HeatmapCellLayout.LE).value("acquires"))
+    return panel.cell_gap(1).show_legend().no_value("Nothing was measured").links([_traces()])
+
+
+def number(
+    title: str,
+    words: Words,
+    unit: str,
+    line: Line,
+    steps: Sequence[tuple[float | None, str]],
+    *,
+    empty: str = "No data",
+    decimals: int | None = None,
+) -> Builder:
+    """Return one number with its course behind it; `steps` are thresholds and the colours from there on."""
+    panel = _common(stat.Panel(), title, words, unit, [line]).no_value(empty)
+    panel.thresholds(_thresholds(steps)).graph_mode(common.BigValueGraphMode.AREA)
+    panel.color_mode(common.BigValueColorMode.BACKGROUND).text_mode(common.BigValueTextMode.VALUE)
+    panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
+    return panel if decimals is None else panel.decimals(decimals)
+
+
+def states(title: str, words: Words, expr: str, names: Mapping[int, tuple[str, str]]) -> Builder:
+    """Return a bar of states for each pool over time; `names` gives text and colour of each number."""
+    panel = _common(statetimeline.Panel(), title, words, "none", [Line(expr, "<<legend>>")])
+    results = {
+        str(value): models.ValueMappingResult(text=text, color=color, index=index)
+        for index, (value, (text, color)) in enumerate(names.items())
+    }
+    panel.mappings([models.ValueMap(options=results)]).tooltip(_tooltip()).legend(_legend([]))
+    panel.color_scheme(build.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color("text"))
+    panel.show_value(common.VisibilityMode.NEVER).merge_values(True).row_height(0.8).fill_opacity(85)
+    return panel.line_width(0).no_value("No pool").data_links(links_of_series())
+
+
+def rows(
+    title: str,
+    words: Words,
+    lines: Sequence[Line],
+    columns: Mapping[str, str],
+    units: Mapping[str, str],
+    *,
+    sort: str,
+    empty: str,
+    steps: Mapping[str, Sequence[tuple[float | None, str]]] | None = None,
+    pool: str | None = None,
+) -> Builder:
+    """Return a table: each line's legend is the name of its column.
+
+    `columns` maps labels to the names of their columns, in this order and before the values; `units` gives
+    each value's. `sort` is the column that is sorted by, the largest first. `pool` is the column that
+    links to the pool's own dashboards.
+    """
+    panel = _common(table.Panel(), title, words, "none", lines, shape=PromQueryFormat.TABLE).no_value(empty)
+    names = {**columns, **_value_columns(lines)}
+    hidden = dict.fromkeys(("Time", "__name__", "alertstate"), True)
+    order = {name: place for place, name in enumerate(names)}
+    panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
+    panel.with_transformation(
+        models.DataTransformerConfig(
+            id_val="organize",
+            options={"excludeByName": hidden, "indexByName": order, "renameByName": names},
+        )
+    )
+    panel.sort_by([common_builders.TableSortByFieldState().display_name(sort).desc(True)])
+    for name in names.values():
+        properties = [_property("unit", units[name])] if name in units else []
+        if steps and name in steps:
+            properties += [
+                _property("thresholds", {"mode": "absolute", "steps": _steps(steps[name])}),
+                _property("custom.cellOptions", {"type": "color-background", "mode": "basic"}),
+            ]
+        if name == pool:
+            properties.append(_property("links", _links_of_row()))
+        if properties:
+            panel.override_by_name(name, properties)
+    return panel
+
+
+def _value_columns(lines: Sequence[Line]) -> dict[str, str]:
+    """Return what Grafana calls the values of one query or of several, with their names here."""
+    if len(lines) == 1:
+        return {"Value": lines[0].legend}
+    return {f"Value #{chr(ord('A') + place)}": line.legend for place, line in enumerate(lines)}
+
+
+def _links_of_row() -> list[dict[str, Any]]:
+    fields = ("__data.fields.Job", "__data.fields.Pool")
+    made = (link("This pool", "pool", *fields), link("Hunt the leak", "leak-hunt", *fields))
+    return [{"title": one.title, "url": one.url} for one in (builder.build() for builder in made)]
+
+
+def _common(
+    panel: Builder,
+    title: str,
+    words: Words,
+    unit: str,
+    lines: Sequence[Line],
+    *,
+    shape: PromQueryFormat = PromQueryFormat.TIME_SERIES,
+) -> Builder:
+    panel.title(title).description(words.text).unit(unit).datasource(SOURCE)
+    for line in lines:
+        query = (
+            prometheus.Dataquery().expr(line.expr).legend_format(line.legend).format(shape).datasource(SOURCE)
+        )
+        query = query.instant() if shape is PromQueryFormat.TABLE else query.range()
+        panel.with_target(query.exemplar(line.exemplars))
+    if shape is PromQueryFormat.TIME_SERIES and any(line.exemplars for line in lines):
+        panel.links([_traces()])
+    return panel
+
+
+def _traces() -> build.DashboardLink:
+    """Return the link from a panel with exemplars to the source of traces that the variable names."""
+    panes = '{"a":{"datasource":"${traces}","queries":[{"refId":"A","queryType":"traceqlSearch"}],"range":{"from":"${__from}","to":"${__to}"}}}'
+    return (
+        build.DashboardLink("Traces of this time")
+        .url(f"/explore?schemaVersion=1&panes={panes}")
+        .target_blank(True)
+    )
+
+
+def _tooltip() -> common_builders.VizTooltipOptions:
+    return (
+        common_builders.VizTooltipOptions()
+        .mode(common.TooltipDisplayMode.MULTI)
+        .sort(common.SortOrder.DESCENDING)
+    )
+
+
+def _legend(calcs: list[str]) -> common_builders.VizLegendOptions:
+    shown = common_builders.VizLegendOptions().show_legend(True).placement(common.LegendPlacement.BOTTOM)
+    mode = common.LegendDisplayMode.TABLE if calcs else common.LegendDisplayMode.LIST
+    return shown.display_mode(mode).calcs(calcs)
+
+
+def _property(name: str, value: object) -> models.DynamicConfigValue:
+    return models.DynamicConfigValue(id_val=name, value=value)
+
+
+def _color(line: Line) -> list[models.DynamicConfigValue]:
+    return [_property("color", {"mode": "fixed", "fixedColor": line.color})] if line.color else []
+
+
+_DASHED = (
+    _property("custom.lineStyle", {"fill": "dash", "dash": [10, 10]}),
+    _property("custom.fillOpacity", 0),
+    _property("custom.stacking", {"mode": "none", "group": "B"}),
+)
+
+
+def _steps(steps: Sequence[tuple[float | None, str]]) -> list[dict[str, object]]:
+    return [{"value": value, "color": color} for value, color in steps]
+
+
+def _thresholds(steps: Sequence[tuple[float | None, str]]) -> build.ThresholdsConfig:
+    made = [models.Threshold(value=value, color=color) for value, color in steps]
+    return build.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(made)

@@ -1,0 +1,8 @@
+"""Hold the Grafana dashboards as templates in the catalogue's words, and spell them for one installation."""
+
+from __future__ import annotations
+
+from pool_exporter.dashboards.spelling import Words
+from pool_exporter.dashboards.templates import NAMES, TEMPLATES, dashboard, dashboards, text_of
+
+__all__ = ["NAMES", "TEMPLATES", "Words", "dashboard", "dashboards", "text_of"]
