@@ -6,21 +6,30 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import URL
 
 from pool_exporter.demo.errors import DemoError
-from pool_exporter.demo.postgresql import PORT, USER, postgresql, suits
+from pool_exporter.demo.postgresql import PORT, USER, Server, postgresql, suits
 
 DATABASES = ("postgresql", "sqlite")
 
 _PREFIX = "pool_exporter-"
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Hold a running database: the URL for an async engine, and its server, None for SQLite."""
+
+    url: URL
+    server: Server | None = None
+
+
 @contextlib.asynccontextmanager
-async def database(kind: str) -> AsyncIterator[URL]:
-    """Run a database of one of the kinds `DATABASES`; yield the URL for an async engine.
+async def database(kind: str) -> AsyncIterator[Database]:
+    """Run a database of one of the kinds `DATABASES`; yield it.
 
     Raises `DemoError` if it cannot be had; for PostgreSQL the message offers SQLite. No process
     and no file is left at the end.
@@ -29,16 +38,17 @@ async def database(kind: str) -> AsyncIterator[URL]:
         try:
             directory = stack.enter_context(_directory())
             if kind == "sqlite":
-                url = URL.create("sqlite+aiosqlite", database=str(directory / "demo.db"))
+                found = Database(URL.create("sqlite+aiosqlite", database=str(directory / "demo.db")))
             else:
-                socket = await stack.enter_async_context(postgresql(directory))
-                where = {"host": str(socket), "port": str(PORT)}
+                server = await stack.enter_async_context(postgresql(directory))
+                where = {"host": str(server.socket), "port": str(PORT)}
                 url = URL.create("postgresql+asyncpg", username=USER, database="postgres", query=where)
+                found = Database(url, server)
         except DemoError as error:
             if kind == "sqlite":
                 raise
             raise DemoError(f"{error}\nWithout it: pool-exporter demo --database sqlite") from error
-        yield url
+        yield found
 
 
 @contextlib.contextmanager

@@ -58,6 +58,27 @@ class _Account:
     gid: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server on its data, which can be stopped and started again; `socket` is its socket's directory."""
+
+    socket: Path
+    _command: Sequence[str | Path]
+    _log: Path
+    _account: _Account
+    _life: contextlib.ExitStack
+
+    async def start(self) -> None:
+        """Start the server and return once it accepts connections."""
+        # SIGINT is PostgreSQL's fast shutdown: connections are closed, files are left whole.
+        running = _running(self._command, self._log, self._account, signal.SIGINT)
+        await _ready(self._life.enter_context(running), self.socket / "postmaster.pid", self._log)
+
+    def stop(self) -> None:
+        """Stop the server; all of its connections end."""
+        self._life.close()
+
+
 def suits(directory: Path) -> bool:
     """Return whether a server can live in `directory`.
 
@@ -71,23 +92,24 @@ def suits(directory: Path) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def postgresql(directory: Path) -> AsyncIterator[Path]:
-    """Run a server in `directory`, which must exist and be empty; yield its socket's directory.
+async def postgresql(directory: Path) -> AsyncIterator[Server]:
+    """Run a server in `directory`, which must exist and be empty; yield it.
 
     Whatever happens, also a cancellation half-way, no process is left at the end. Raises
     `DemoError` with the reason if the server cannot be had. As root, which PostgreSQL refuses,
     the server runs as `nobody` and owns `directory`.
     """
-    async with contextlib.AsyncExitStack() as stack:
+    with contextlib.ExitStack() as life:
         try:
-            socket = await _start(directory, stack)
+            server = await _initialised(directory, life)
+            await server.start()
         except OSError as error:
             raise DemoError(f"PostgreSQL cannot start: {error}") from error
-        yield socket
+        yield server
 
 
-async def _start(directory: Path, stack: contextlib.AsyncExitStack) -> Path:
-    """Initialise and start the server, to be stopped by `stack`; return its socket's directory."""
+async def _initialised(directory: Path, life: contextlib.ExitStack) -> Server:
+    """Initialise a server and return it, not yet started; `life` will end it."""
     if sys.platform == "win32":
         raise DemoError("PostgreSQL cannot start: the demo reaches it by a Unix socket, which Windows lacks")
     account = _account()
@@ -113,10 +135,7 @@ async def _start(directory: Path, stack: contextlib.AsyncExitStack) -> Path:
         str(PORT),
         *settings,
     )
-    # SIGINT is PostgreSQL's fast shutdown: connections are closed, files are left whole.
-    server = stack.enter_context(_running(command, log, account, signal.SIGINT))
-    await _ready(server, data / "postmaster.pid", log)
-    return data
+    return Server(data, command, log, account, life)
 
 
 def _data(directory: Path) -> Path:

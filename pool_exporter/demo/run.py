@@ -18,11 +18,12 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from pool_exporter import Instrumentation, instrument, metrics_app, status_app
 from pool_exporter.demo.application import application
 from pool_exporter.demo.collector import collecting
-from pool_exporter.demo.database import database
+from pool_exporter.demo.database import Database, database
 from pool_exporter.demo.logbook import Logbook, logbook
 from pool_exporter.demo.moment import POOL, Moment
 from pool_exporter.demo.report import JsonReport
-from pool_exporter.demo.scenarios import POLICY, SCENARIOS
+from pool_exporter.demo.restarter import restarting
+from pool_exporter.demo.scenarios import POLICY, SCENARIOS, Scenario
 from pool_exporter.demo.state import Shop
 from pool_exporter.demo.tables import prepare
 from pool_exporter.demo.view import LiveView
@@ -106,7 +107,8 @@ async def _demo(options: Options, listener: socket.socket, output: TextIO) -> No
     async with contextlib.AsyncExitStack() as stack:
         scenario = SCENARIOS[options.scenario]
         book = stack.enter_context(logbook())
-        engine = await _engine(options.database, stack)
+        found = await stack.enter_async_context(database(options.database))
+        engine = _engine(found, scenario, stack)
         registry = CollectorRegistry()
         shop = Shop(engine)
         stack.push_async_callback(shop.close)
@@ -118,6 +120,8 @@ async def _demo(options: Options, listener: socket.socket, output: TextIO) -> No
         parts = [await stack.enter_async_context(served(app, listener))]
         if scenario.collects:
             parts.append(await stack.enter_async_context(collecting()))
+        if scenario.restarts and found.server is not None:
+            parts.append(await stack.enter_async_context(restarting(found.server)))
         display.begin(_moment(pool, book))
         parts += await stack.enter_async_context(workload(scenario.crowds, HOST, port, options.seed))
         async for _ in _seconds(options.seconds):
@@ -146,10 +150,11 @@ def _moment(pool: Instrumentation, book: Logbook) -> Moment:
     )
 
 
-async def _engine(kind: str, stack: contextlib.AsyncExitStack) -> AsyncEngine:
-    """Return an engine on a new database; `stack` disposes of both."""
+def _engine(found: Database, scenario: Scenario, stack: contextlib.AsyncExitStack) -> AsyncEngine:
+    """Return an engine on a database; `stack` disposes of it."""
     engine = create_async_engine(
-        await stack.enter_async_context(database(kind)),
+        found.url,
+        connect_args={"server_settings": dict(scenario.settings)} if scenario.settings else {},
         poolclass=AsyncAdaptedQueuePool,
         pool_size=POOL_SIZE,
         max_overflow=MAX_OVERFLOW,

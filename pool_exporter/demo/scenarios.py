@@ -23,16 +23,27 @@ THINK_SECONDS = 0.2
 """Mean pause of a client between an answer and its next request."""
 STATEMENT_SECONDS = 8.0
 """How long the slow statement runs; overdue as busy for more than a third of it."""
+IDLE_LIMIT_SECONDS = 2.0
+"""From when on the server ends idle connections, where they go stale."""
+BURST_SECONDS = 4.0
+"""From one burst of requests to the next one, where connections go stale in between."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Hold one way to use the shop. `collects`: whether the garbage collector runs often meanwhile."""
+    """Hold one way to use the shop.
+
+    - `collects`: whether the garbage collector runs often meanwhile.
+    - `restarts`: whether the database server is restarted again and again.
+    - `settings`: PostgreSQL's, for each connection.
+    """
 
     phrase: str
     crowds: tuple[Crowd, ...]
     needs_postgresql: bool = False
     collects: bool = False
+    restarts: bool = False
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 def waves(seconds: float) -> int:
@@ -73,6 +84,10 @@ def _all_the_time(clients: int) -> Callable[[float], int]:
 
 def _one_more_each(interval_seconds: float) -> Callable[[float], int]:
     return lambda seconds: 1 + int(seconds / interval_seconds)
+
+
+def _bursts(clients: int) -> Callable[[float], int]:
+    return lambda seconds: clients if seconds % BURST_SECONDS < 1 else 0
 
 
 _BROWSERS = Crowd(4, browse, _think, _all_the_time(4))
@@ -124,5 +139,17 @@ SCENARIOS: Mapping[str, Scenario] = {
             _BROWSERS,
         ),
         collects=True,
+    ),
+    "restart": Scenario(
+        "the database server is restarted every few seconds; PostgreSQL only",
+        (Crowd(8, shop, _think, _all_the_time(8)), _BROWSERS),
+        needs_postgresql=True,
+        restarts=True,
+    ),
+    "stale": Scenario(
+        "the server ends idle connections, and the next pre-ping finds them dead; PostgreSQL only",
+        (Crowd(8, shop, _think, _bursts(8)),),
+        needs_postgresql=True,
+        settings=(("idle_session_timeout", f"{IDLE_LIMIT_SECONDS:g}s"),),
     ),
 }

@@ -19,7 +19,16 @@ from pool_exporter.demo import faults
 
 from .running import DEADLINE_SECONDS, a_demo, assert_laws, assert_nothing_left, ending
 
-SECONDS = {"healthy": 4, "load": 8, "slow": 7, "leak": 14, "stream": 11, "collected": 5}
+SECONDS = {
+    "healthy": 4,
+    "load": 8,
+    "slow": 7,
+    "leak": 14,
+    "stream": 11,
+    "collected": 5,
+    "restart": 12,
+    "stale": 10,
+}
 Report = dict[str, Any]
 
 
@@ -212,11 +221,31 @@ def test_what_the_collector_takes_is_named(reports: dict[str, Report]) -> None:
     assert snapshot["timeouts"] == 0
 
 
+def test_a_restart_of_the_server_fails_acquires_and_ends_connections(reports: dict[str, Report]) -> None:
+    """While it is down nobody connects, and what was open is found dead; afterwards the work goes on."""
+    report = reports["restart"]
+    snapshot = report["snapshot"]
+    assert sum(snapshot["connect_errors"].values()) > 0
+    assert snapshot["failed_acquires"] > 0
+    assert sum(snapshot["disconnects"].values()) + snapshot["pre_ping_failures"] > 0
+    assert snapshot["open"] > 0
+    assert report["leaks"] == []
+
+
+def test_stale_connections_are_found_dead_by_the_pre_ping(reports: dict[str, Report]) -> None:
+    """What the server ended while it was idle is found dead at the next acquire, which succeeds all the same."""
+    snapshot = reports["stale"]["snapshot"]
+    assert snapshot["pre_ping_failures"] > 0
+    assert snapshot["stale_idle_seconds"]["count"] > 0
+    assert snapshot["closes"]["pre_ping"] + snapshot["closes"]["pool_invalidated"] > 0
+    assert snapshot["failed_acquires"] == 0
+
+
 def test_a_signal_in_any_scenario_leaves_nothing() -> None:
     """With connections forgotten, streaming, busy or dropped, a signal ends the demo without a trace."""
     with contextlib.ExitStack() as stack:
         running = []
-        for name in GUILTY:
+        for name in (*GUILTY, "restart", "stale"):
             demo = stack.enter_context(a_demo())
             process = stack.enter_context(ending(demo.start("--scenario", name, "--port", "0")))
             running.append((name, demo, process))
