@@ -70,7 +70,7 @@ def _worst() -> Builder:
 
 def _share() -> Builder:
     words = Words(
-        "Of all acquires, the share that ended in a pool timeout: callers that got an error.",
+        "Of the acquires that ended, the share that ended in a pool timeout: callers that got an error.",
         "0 %; callers never wait as long as pool_timeout.",
         "find the pool in the table; its dashboard says whether it leaks or is loaded.",
     )

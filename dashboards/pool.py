@@ -60,7 +60,7 @@ def _queued() -> Builder:
 
 def _share() -> Builder:
     words = Words(
-        "Of all acquires, the share that ended in a pool timeout: callers that got an error.",
+        "Of the acquires that ended, the share that ended in a pool timeout: callers that got an error.",
         "0 %.",
         "see below whether the pool leaks or is loaded; a longer pool_timeout only makes callers wait longer.",
     )

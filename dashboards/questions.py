@@ -18,7 +18,12 @@ _TAKEN = (
 SATURATION = f"max by (<<by>>) (({_TAKEN}) / (sum by (<<by>>, instance) (<<connections_max>>) > 0))"
 """How full the fullest process's pool is; connects that hang fill one too."""
 
-TIMEOUT_SHARE = f"sum(rate(<<timeouts_total>>[{RATE}])) / (sum(rate(<<acquires_total>>[{RATE}])) > 0)"
+_ENDED = " + ".join(
+    f"sum(rate(<<{metric}>>[{RATE}]))"
+    for metric in ("checkouts_total", "timeouts_total", "cancelled_acquires_total", "failed_acquires_total")
+)
+TIMEOUT_SHARE = f"sum(rate(<<timeouts_total>>[{RATE}])) / (({_ENDED}) > 0)"
+"""The share of pool timeouts among acquires that ended; those begun would let it pass 1."""
 
 FINE, BUSY, LOADED, FAILING, LEAKING, DRAINED = range(6)
 STATES = {

@@ -34,11 +34,11 @@ class Prometheus:
     """A running Prometheus, asked over its HTTP interface."""
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self.address = address
 
     def get(self, path: str, **parameters: str) -> Any:
         """Return the `data` of an answer; None while the server does not answer yet."""
-        url = f"{self._address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        url = f"{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
                 return json.load(answer)["data"]
