@@ -17,6 +17,7 @@ from dashboards.questions import (
     USED,
     quantile,
 )
+from dashboards.verdict import verdict
 
 _SERVERS = "max by (<<by>>, instance, <<.server>>) (<<info>>)"
 
@@ -29,7 +30,8 @@ def made() -> Json:
         "fleet",
         "Is any connection pool in trouble, which one, and since when? Its row leads to the pool and to the leak hunt.",
         [
-            Row("Now", 5, [(6, _worst()), (6, _share()), (6, _wait()), (6, _suspects())]),
+            Row("Verdict on the worst pool", 3, [(24, verdict())]),
+            Row("Now", 4, [(6, _worst()), (6, _share()), (6, _wait()), (6, _suspects())]),
             Row("Which pool, and since when", 9, [(24, _states())]),
             Row("The pools, the fullest first", 10, [(16, _ranked()), (8, _alerts())]),
             Row("Courses", 9, [(8, _saturation()), (8, _timeouts()), (8, _waits())]),
@@ -174,6 +176,8 @@ def _alerts() -> Builder:
         columns,
         {},
         sort="Severity",
+        descending=False,
+        hidden=["Fires"],
         empty="No alert fires",
         pool="Pool",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dashboards.frame import Json, Row, dashboard
 from dashboards.panels import RATE, Builder, Line, Words, graph, number, rows, states
 from dashboards.questions import STATE, STATES, total_increase, total_rate
+from dashboards.verdict import verdict
 
 
 def made() -> Json:
@@ -14,9 +15,10 @@ def made() -> Json:
         "leak hunt",
         "Is it a leak or load, since when, how many connections does it cost, and whose code holds them?",
         [
-            Row("Leak or load?", 7, [(4, _suspected()), (4, _oldest()), (4, _collected()), (12, _states())]),
+            Row("Leak or load?", 3, [(24, verdict())]),
+            Row("Since when", 6, [(4, _suspected()), (4, _oldest()), (4, _collected()), (12, _states())]),
             Row("Whose code holds them", 9, [(12, _table()), (12, _owners())]),
-            Row("Since when, and how many do not come back", 9, [(8, _aged()), (8, _overdue()), (8, _gap())]),
+            Row("How many do not come back", 9, [(8, _aged()), (8, _overdue()), (8, _gap())]),
             Row("Is it still going on", 8, [(8, _leaks_by_owner()), (8, _life()), (8, _oldest_course())]),
             Row("Is capacity lost for good", 8, [(12, _floor()), (12, _lost())]),
         ],
@@ -65,16 +67,17 @@ def _states() -> Builder:
 
 def _table() -> Builder:
     words = Words(
-        "Each owner: connections it holds now, how many it held on average, and leaks a minute. An owner is a route, a name given by "
-        "owner(), or the acquiring function.",
+        "Each owner: connections it holds now, how many it held on average, and how many of its uses became leaks, suspected or "
+        "collected, in the time shown. An owner is a route, a name given by owner(), or the acquiring function.",
         "the held ones go up and down, and no leaks.",
         "the owner on top of the leaks is the one. `pool-exporter held URL`, or the status page, names its function, file and line: "
         "close what it opens, with a with block. Until then a restart gives the pool its connections back.",
     )
+    leaks = f"increase(<<owner_leaks_total>>[{RATE}])"
     lines = [
         Line("sum by (<<by>>, <<.owner>>) (<<owner_connections>>)", "Holds"),
         Line(f"sum by (<<by>>, <<.owner>>) (rate(<<owner_use_seconds_total>>[{RATE}]))", "On average"),
-        Line(f"60 * sum by (<<by>>, <<.owner>>) (rate(<<owner_leaks_total>>[{RATE}]))", "Leaks a minute"),
+        Line(f"round(sum by (<<by>>, <<.owner>>) (sum_over_time({leaks}[$__range:{RATE}])))", "Leaks"),
     ]
     return rows(
         "Who holds connections",
@@ -82,9 +85,9 @@ def _table() -> Builder:
         lines,
         {"job": "Job", "<<.pool>>": "Pool", "<<.owner>>": "Owner"},
         {},
-        sort="Holds",
+        sort="Leaks",
         empty="No owner",
-        steps={"Leaks a minute": [(None, "transparent"), (0.001, "red")]},
+        steps={"Leaks": [(None, "transparent"), (1, "red")]},
         pool="Pool",
     )
 

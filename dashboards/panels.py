@@ -130,14 +130,19 @@ def number(
     return panel if decimals is None else panel.decimals(decimals)
 
 
+def sentence(
+    title: str, words: Words, line: Line, names: Mapping[int, tuple[str, str]], *, empty: str
+) -> Builder:
+    """Return a sentence on its colour; `names` gives both for each number."""
+    steps = [(None, "text"), (0.0, "text")]
+    panel = number(title, words, "none", line, steps, empty=empty).mappings(_mappings(names))
+    return panel.graph_mode(common.BigValueGraphMode.NONE)
+
+
 def states(title: str, words: Words, expr: str, names: Mapping[int, tuple[str, str]]) -> Builder:
     """Return a bar of states for each pool over time; `names` gives text and colour of each number."""
     panel = _common(statetimeline.Panel(), title, words, "none", [Line(expr, "<<legend>>")])
-    results = {
-        str(value): models.ValueMappingResult(text=text, color=color, index=index)
-        for index, (value, (text, color)) in enumerate(names.items())
-    }
-    panel.mappings([models.ValueMap(options=results)]).tooltip(_tooltip()).legend(_legend([]))
+    panel.mappings(_mappings(names)).tooltip(_tooltip()).legend(_legend([]))
     panel.color_scheme(build.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color("text"))
     panel.show_value(common.VisibilityMode.NEVER).merge_values(True).row_height(0.8).fill_opacity(85)
     return panel.line_width(0).no_value("No pool").data_links(links_of_series())
@@ -152,6 +157,8 @@ def rows(
     *,
     sort: str,
     empty: str,
+    descending: bool = True,
+    hidden: Sequence[str] = (),
     steps: Mapping[str, Sequence[tuple[float | None, str]]] | None = None,
     pool: str | None = None,
 ) -> Builder:
@@ -163,16 +170,17 @@ def rows(
     """
     panel = _common(table.Panel(), title, words, "none", lines, shape=PromQueryFormat.TABLE).no_value(empty)
     names = {**columns, **_value_columns(lines)}
-    hidden = dict.fromkeys(("Time", "__name__", "alertstate"), True)
+    shown = {"Time": "", **names}
+    excluded = {name: True for name, column in shown.items() if column in ("", *hidden)}
     order = {name: place for place, name in enumerate(names)}
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     panel.with_transformation(
         models.DataTransformerConfig(
             id_val="organize",
-            options={"excludeByName": hidden, "indexByName": order, "renameByName": names},
+            options={"excludeByName": excluded, "indexByName": order, "renameByName": names},
         )
     )
-    panel.sort_by([common_builders.TableSortByFieldState().display_name(sort).desc(True)])
+    panel.sort_by([common_builders.TableSortByFieldState().display_name(sort).desc(descending)])
     for name in names.values():
         properties = [_property("unit", units[name])] if name in units else []
         if steps and name in steps:
@@ -185,6 +193,14 @@ def rows(
         if properties:
             panel.override_by_name(name, properties)
     return panel
+
+
+def _mappings(names: Mapping[int, tuple[str, str]]) -> list[models.ValueMapping]:
+    results = {
+        str(value): models.ValueMappingResult(text=text, color=color, index=index)
+        for index, (value, (text, color)) in enumerate(names.items())
+    }
+    return [models.ValueMap(options=results)]
 
 
 def _value_columns(lines: Sequence[Line]) -> dict[str, str]:

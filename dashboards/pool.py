@@ -5,6 +5,7 @@ from __future__ import annotations
 from dashboards.frame import Json, Row, dashboard
 from dashboards.panels import RATE, Builder, Line, Words, graph, heat, number, rows
 from dashboards.questions import SATURATION, TIMEOUT_SHARE, quantile, total_rate
+from dashboards.verdict import verdict
 
 
 def made() -> Json:
@@ -14,6 +15,7 @@ def made() -> Json:
         "pool",
         "Is this pool full, do its callers wait, why do its connections die, and who uses it?",
         [
+            Row("Leak or load?", 3, [(24, verdict())]),
             Row("Now", 4, [(6, _full()), (6, _queued()), (6, _share()), (6, _wait())]),
             Row("Is it full?", 9, [(12, _slots()), (12, _open())]),
             Row("Do callers wait, and how long is a connection held?", 8, [(12, _waits()), (12, _queue())]),
@@ -336,6 +338,7 @@ def _configuration() -> Builder:
         columns,
         {"timeout": "s", "recycle": "s"},
         sort="max",
+        hidden=["Info"],
         empty="No pool",
         pool="Pool",
     )

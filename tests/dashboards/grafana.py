@@ -49,11 +49,11 @@ def interpolated(values: Sequence[str] | None) -> str:
     return made[0] if len(made) == 1 else f"({'|'.join(made)})"
 
 
-def substituted(text: str, choice: Choice, *, step: float = 1) -> str:
-    """Return a query with its variables replaced."""
+def substituted(text: str, choice: Choice, *, step: float = 1, seconds: float = 60) -> str:
+    """Return a query with its variables replaced; `seconds` is the time that the dashboard shows."""
     rate_interval = max(step + SCRAPE_SECONDS, 4 * SCRAPE_SECONDS)
     values = {name: interpolated(values) for name, values in choice.items()}
-    values |= {"__rate_interval": f"{rate_interval:g}s", "limit": "100"}
+    values |= {"__rate_interval": f"{rate_interval:g}s", "__range": f"{seconds:.0f}s", "limit": "100"}
 
     def replaced(found: re.Match[str]) -> str:
         return values[found[1] or found[2]]
@@ -80,7 +80,7 @@ def answer(
     address: str, target: Json, choice: Choice, start: float, end: float, *, step: float = 2
 ) -> list[Series]:
     """Return what one query of a panel gives: over the time, or at its end."""
-    expr = substituted(target["expr"], choice, step=step)
+    expr = substituted(target["expr"], choice, step=step, seconds=end - start)
     if target.get("instant"):
         data = asked(address, "query", query=expr, time=end)
         return [Series(one["metric"], _values([one["value"]])) for one in data["result"]]

@@ -21,6 +21,7 @@ Servers = dict[str, str]
 FAULTS: dict[str, dict[str, list[tuple[str, str | None]]]] = {
     # dashboard: panel: scenarios that it shows, and the query by its legend, None for any
     "fleet": {
+        "Leak or load, and what to do": [("leak", None), ("load", None), ("restart", None)],
         "Fullest pool": [("leak", None), ("load", None), ("stream", None), ("slow", None)],
         "Acquires that timed out": [("leak", None), ("load", None), ("stream", None)],
         "Wait, p99": [("load", None)],
@@ -41,6 +42,7 @@ FAULTS: dict[str, dict[str, list[tuple[str, str | None]]]] = {
         "Against the database's limit": [("load", "open")],
     },
     "pool": {
+        "Leak or load, and what to do": [("leak", None), ("load", None), ("restart", None)],
         "Fullness": [("leak", None), ("load", None)],
         "Callers queued": [("leak", None), ("load", None)],
         "Acquires that timed out": [("leak", None), ("load", None)],
@@ -67,11 +69,12 @@ FAULTS: dict[str, dict[str, list[tuple[str, str | None]]]] = {
         "When connections die": [("stale", "age, p10"), ("stale", "idle, p10")],
     },
     "leak-hunt": {
+        "Leak or load, and what to do": [("leak", None), ("load", None), ("restart", None)],
         "Suspected leaks": [("leak", None), ("stream", None)],
         "Oldest use": [("leak", None), ("stream", None)],
         "Collected a minute": [("collected", None)],
         "Leak or load, and since when": [("leak", None), ("load", None), ("stream", None)],
-        "Who holds connections": [("leak", "Holds"), ("collected", "Leaks a minute")],
+        "Who holds connections": [("leak", "Holds"), ("collected", "Leaks"), ("leak", "Leaks")],
         "Connections held by owner": [("leak", None), ("stream", None)],
         "Uses by age": [("leak", "1 min or older")],
         "Overdue uses by kind": [
