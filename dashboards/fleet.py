@@ -15,11 +15,15 @@ from dashboards.questions import (
     SUSPECTS,
     TIMEOUT_SHARE,
     USED,
+    WAIT_P99,
     quantile,
 )
 from dashboards.verdict import verdict
 
 _SERVERS = "max by (<<by>>, instance, <<.server>>) (<<info>>)"
+
+
+_LEAK = "Follow its red bar below to the leak hunt."
 
 
 def made() -> Json:
@@ -30,7 +34,7 @@ def made() -> Json:
         "fleet",
         "Is any connection pool in trouble, which one, and since when? Its row leads to the pool and to the leak hunt.",
         [
-            Row("Verdict on the worst pool", 3, [(24, verdict())]),
+            Row("Verdict on the worst pool", 3, [(24, verdict(_LEAK))]),
             Row("Now", 4, [(6, _worst()), (6, _share()), (6, _wait()), (6, _suspects())]),
             Row("Which pool, and since when", 9, [(24, _states())]),
             Row("The pools, the fullest first", 10, [(16, _ranked()), (8, _alerts())]),
@@ -90,14 +94,12 @@ def _share() -> Builder:
 
 def _wait() -> Builder:
     words = Words(
-        "The time that 99 of 100 successful acquires stayed below, over all pools.",
+        "The time that 99 of 100 successful acquires stayed below, over all pools; where none succeeds, how long the longest has waited.",
         "a few milliseconds: a connection is there when it is asked for.",
         "see in the courses since when, and in the table who has callers queued.",
     )
     steps = [(None, "green"), (0.1, "orange"), (1.0, "red")]
-    return number(
-        "Wait, p99", words, "s", Line(quantile(0.99, "wait_seconds"), "p99"), steps, empty="No acquires"
-    )
+    return number("Wait, p99", words, "s", Line(WAIT_P99, "p99"), steps, empty="No acquires")
 
 
 def _suspects() -> Builder:

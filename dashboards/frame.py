@@ -94,6 +94,9 @@ def _finished(made: Json) -> Json:
     ]
     for one in (*made["links"], *made["annotations"]["list"], *panel_links, *data_links):
         one.pop("placement", None)
+    for panel in made["panels"]:
+        if panel["type"] == "table":
+            del panel["options"]["footer"]  # no option any more as of Grafana 13
     for variable in made["templating"]["list"]:
         for name in ("auto", "auto_min", "auto_count"):  # of interval variables only
             variable.pop(name, None)

@@ -82,7 +82,9 @@ def graph(
 ) -> Builder:
     """Return lines or bars over time, from 0 up; `maximum` fixes the axis, `empty` stands where nothing is."""
     panel = _common(timeseries.Panel(), title, words, unit, lines).min(0)
-    panel.tooltip(_tooltip()).legend(_legend(["lastNotNull", "max"])).show_points(common.VisibilityMode.NEVER)
+    panel.tooltip(_tooltip()).legend(_legend(["max"] if bars else ["lastNotNull", "max"])).show_points(
+        common.VisibilityMode.NEVER
+    )
     panel.line_width(1 if bars else 2).fill_opacity(80 if bars else 25 if stacked else 0)
     panel.axis_soft_max(1) if maximum is None and unit != "percentunit" else panel.max(maximum or 1)
     if bars:
@@ -122,9 +124,12 @@ def number(
     empty: str = "No data",
     decimals: int | None = None,
 ) -> Builder:
-    """Return one number with its course behind it; `steps` are thresholds and the colours from there on."""
-    panel = _common(stat.Panel(), title, words, unit, [line]).no_value(empty)
-    panel.thresholds(_thresholds(steps)).graph_mode(common.BigValueGraphMode.AREA)
+    """Return one number as it is now; `steps` are thresholds and the colours from there on.
+
+    It is asked for at one instant: the last of a course would be that of a process that is gone.
+    """
+    panel = _common(stat.Panel(), title, words, unit, [line], instant=True).no_value(empty)
+    panel.thresholds(_thresholds(steps)).graph_mode(common.BigValueGraphMode.NONE)
     panel.color_mode(common.BigValueColorMode.BACKGROUND).text_mode(common.BigValueTextMode.VALUE)
     panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
     return panel if decimals is None else panel.decimals(decimals)
@@ -135,8 +140,7 @@ def sentence(
 ) -> Builder:
     """Return a sentence on its colour; `names` gives both for each number."""
     steps = [(None, "text"), (0.0, "text")]
-    panel = number(title, words, "none", line, steps, empty=empty).mappings(_mappings(names))
-    return panel.graph_mode(common.BigValueGraphMode.NONE)
+    return number(title, words, "none", line, steps, empty=empty).mappings(_mappings(names))
 
 
 def states(title: str, words: Words, expr: str, names: Mapping[int, tuple[str, str]]) -> Builder:
@@ -168,7 +172,9 @@ def rows(
     each value's. `sort` is the column that is sorted by, the largest first. `pool` is the column that
     links to the pool's own dashboards.
     """
-    panel = _common(table.Panel(), title, words, "none", lines, shape=PromQueryFormat.TABLE).no_value(empty)
+    panel = _common(
+        table.Panel(), title, words, "none", lines, shape=PromQueryFormat.TABLE, instant=True
+    ).no_value(empty)
     names = {**columns, **_value_columns(lines)}
     shown = {"Time": "", **names}
     excluded = {name: True for name, column in shown.items() if column in ("", *hidden)}
@@ -224,13 +230,14 @@ def _common(
     lines: Sequence[Line],
     *,
     shape: PromQueryFormat = PromQueryFormat.TIME_SERIES,
+    instant: bool = False,
 ) -> Builder:
     panel.title(title).description(words.text).unit(unit).datasource(SOURCE)
     for line in lines:
         query = (
             prometheus.Dataquery().expr(line.expr).legend_format(line.legend).format(shape).datasource(SOURCE)
         )
-        query = query.instant() if shape is PromQueryFormat.TABLE else query.range()
+        query = query.instant() if instant else query.range()
         panel.with_target(query.exemplar(line.exemplars))
     if shape is PromQueryFormat.TIME_SERIES and any(line.exemplars for line in lines):
         panel.links([_traces()])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dashboards.frame import Json, Row, dashboard
 from dashboards.panels import RATE, Builder, Line, Words, graph, heat, number, rows
-from dashboards.questions import SATURATION, TIMEOUT_SHARE, quantile, total_rate
+from dashboards.questions import SATURATION, TIMEOUT_SHARE, WAIT_P99, quantile, total_rate
 from dashboards.verdict import verdict
+
+_LEAK = "Open the leak hunt: it names whose code does not give back."
 
 
 def made() -> Json:
@@ -15,10 +17,14 @@ def made() -> Json:
         "pool",
         "Is this pool full, do its callers wait, why do its connections die, and who uses it?",
         [
-            Row("Leak or load?", 3, [(24, verdict())]),
+            Row("Leak or load?", 3, [(24, verdict(_LEAK))]),
             Row("Now", 4, [(6, _full()), (6, _queued()), (6, _share()), (6, _wait())]),
             Row("Is it full?", 9, [(12, _slots()), (12, _open())]),
-            Row("Do callers wait, and how long is a connection held?", 8, [(12, _waits()), (12, _queue())]),
+            Row(
+                "Do callers wait, and how long is a connection held?",
+                8,
+                [(8, _waits()), (8, _queue()), (8, _longest())],
+            ),
             Row("How the times are spread", 8, [(8, _wait_heat()), (8, _use_heat()), (8, _connect_heat())]),
             Row("Who uses it", 9, [(12, _owners()), (12, _held())]),
             Row("Does what goes out come back?", 8, [(12, _traffic()), (12, _failures())]),
@@ -80,14 +86,12 @@ def _share() -> Builder:
 
 def _wait() -> Builder:
     words = Words(
-        "The time that 99 of 100 successful acquires stayed below.",
+        "The time that 99 of 100 successful acquires stayed below; where none succeeds, how long the longest has waited.",
         "a few milliseconds.",
         "compare queue, connect and pre-ping below: one of them is what callers wait for.",
     )
     steps = [(None, "green"), (0.1, "orange"), (1.0, "red")]
-    return number(
-        "Wait, p99", words, "s", Line(quantile(0.99, "wait_seconds"), "p99"), steps, empty="No acquires"
-    )
+    return number("Wait, p99", words, "s", Line(WAIT_P99, "p99"), steps, empty="No acquires")
 
 
 def _slots() -> Builder:
@@ -140,16 +144,28 @@ def _waits() -> Builder:
 
 def _queue() -> Builder:
     words = Words(
-        "How many callers queued on average (exact, whatever happened between two scrapes), and how long the one that waits longest has waited.",
+        "How many callers queue: now, and on average, which is exact whatever happened between two scrapes.",
         "no caller queues.",
-        "near pool_timeout, dashed, callers are about to get an error; see who holds the connections.",
+        "the pool is full: see who holds the connections, and whether it leaks or is loaded.",
     )
     lines = [
-        Line(total_rate("queue_seconds_total"), "callers queued, mean", "orange"),
-        Line("max(<<oldest_pending_seconds>>)", "longest wait now, s", "red"),
-        Line("max(<<timeout_seconds>>)", "pool_timeout, s", "text", dashed=True),
+        Line('sum(<<pending_requests{phase="queued"}>>)', "queued now", "light-orange"),
+        Line(total_rate("queue_seconds_total"), "queued, mean", "dark-orange"),
     ]
-    return graph("Queue", words, "short", lines)
+    return graph("Callers in the queue", words, "short", lines)
+
+
+def _longest() -> Builder:
+    words = Words(
+        "How long the caller that waits longest has waited, against the pool_timeout at which it gets an error.",
+        "far below the dashed line.",
+        "at the line callers get errors; a longer pool_timeout only makes them wait longer.",
+    )
+    lines = [
+        Line("max(<<oldest_pending_seconds>>)", "longest wait now", "red"),
+        Line("max(<<timeout_seconds>>)", "pool_timeout", "text", dashed=True),
+    ]
+    return graph("Longest wait", words, "s", lines)
 
 
 def _wait_heat() -> Builder:

@@ -9,6 +9,7 @@ MAX = "sum by (<<by>>) (<<connections_max>>)"
 QUEUED = 'sum by (<<by>>) (<<pending_requests{phase="queued"}>>)'
 SUSPECTS = 'sum by (<<by>>) (<<overdue_uses{kind!="busy"}>>)'
 """Uses past the policy that do nothing: what looks like leaks."""
+COLLECTED = f"sum by (<<by>>) (rate(<<leaks_collected_total>>[{RATE}]))"
 FAILED = f"sum by (<<by>>) (rate(<<failed_acquires_total>>[{RATE}]))"
 
 _TAKEN = (
@@ -38,6 +39,7 @@ STATE = " or ".join(
     [
         f"((({SUSPECTS}) > 0) and (({QUEUED}) > 0)) * 0 + {DRAINED}",
         f"(({SUSPECTS}) > 0) * 0 + {LEAKING}",
+        f"(({COLLECTED}) > 0) * 0 + {LEAKING}",
         f"(({FAILED}) > 0) * 0 + {FAILING}",
         f"(({QUEUED}) > 0) * 0 + {LOADED}",
         f"(({SATURATION}) >= 0.8) * 0 + {BUSY}",
@@ -51,6 +53,10 @@ def quantile(rank: float, histogram: str, by: str = "") -> str:
     """Return a quantile of a histogram of the catalogue, over all that is chosen or by some labels."""
     grouping = f"{by}, le" if by else "le"
     return f"histogram_quantile({rank:g}, sum by ({grouping}) (rate(<<{histogram}_bucket>>[{RATE}])))"
+
+
+WAIT_P99 = f"({quantile(0.99, 'wait_seconds')} >= 0) or max(<<oldest_pending_seconds>>)"
+"""How long callers wait; where none gets a connection, how long the one that waits longest has waited."""
 
 
 def total_rate(metric: str) -> str:

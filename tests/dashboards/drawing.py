@@ -72,7 +72,7 @@ def _panel(panel: Json, times: Sequence[float], ask: Any) -> Json:
         },
     }
     if panel["type"] == "table":
-        return made | _table(panel, ask)
+        return made | table_of(panel, [ask(target) for target in panel["targets"]])
     custom = defaults.get("custom", {})
     made |= {
         "bars": custom.get("drawStyle") == "bars",
@@ -89,7 +89,9 @@ def _lines(panel: Json, target: Json, times: Sequence[float], ask: Any) -> list[
     for series in ask(target):
         name = _legend(target["legendFormat"], series.labels)
         properties = _override(panel, name)
-        values = [series.values.get(time) for time in times]
+        values = (
+            list(series.values.values()) if target["instant"] else [series.values.get(time) for time in times]
+        )
         lines.append(
             {
                 "name": name,
@@ -103,15 +105,18 @@ def _lines(panel: Json, target: Json, times: Sequence[float], ask: Any) -> list[
     return lines
 
 
-def _table(panel: Json, ask: Any) -> Json:
-    """Return rows as Grafana's `merge` makes them, and columns as `organize` does."""
+def table_of(panel: Json, answers: Sequence[Sequence[Series]]) -> Json:
+    """Return rows as Grafana's `merge` makes them of each query's answer, and columns as `organize` does."""
     organized = next(one for one in panel["transformations"] if one["id"] == "organize")["options"]
-    rows: dict[tuple[tuple[str, str], ...], Json] = {}
-    for target in panel["targets"]:
+    names = [set().union(*(one.labels for one in found)) for found in answers if found]
+    shared = sorted(set.intersection(*names)) if names else []
+    rows: dict[tuple[str | None, ...], Json] = {}
+    for target, found in zip(panel["targets"], answers, strict=True):
         column = "Value" if len(panel["targets"]) == 1 else f"Value #{target['refId']}"
-        for series in ask(target):
+        for series in found:
             (value,) = series.values.values()
-            _row_for(rows, series.labels)[column] = value
+            row = rows.setdefault(tuple(series.labels.get(name) for name in shared), {})
+            row |= {**series.labels, column: value}
     columns = []
     for name, _ in sorted(organized["indexByName"].items(), key=lambda one: one[1]):
         shown = organized["renameByName"].get(name, name)
@@ -130,14 +135,6 @@ def _table(panel: Json, ask: Any) -> Json:
     by = next(column["key"] for column in columns if column["name"] == sort["displayName"])
     ordered = sorted(rows.values(), key=lambda row: _sortable(row.get(by)), reverse=sort["desc"])
     return {"columns": columns, "rows": ordered}
-
-
-def _row_for(rows: dict[tuple[tuple[str, str], ...], Json], labels: dict[str, str]) -> Json:
-    """Return the row that has these labels among its own, or a new one."""
-    for row in rows.values():
-        if all(row.get(name) == value for name, value in labels.items()):
-            return row
-    return rows.setdefault(tuple(sorted(labels.items())), dict(labels))
 
 
 def _sortable(value: Any) -> tuple[int, float, str]:

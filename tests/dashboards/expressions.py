@@ -78,7 +78,8 @@ def _most(node: Any) -> float:
         return float("inf") if node.modifier is not None else 1
     if isinstance(node, promql.BinaryExpr):
         both = [_most(one) for one in (node.lhs, node.rhs) if not isinstance(one, promql.NumberLiteral)]
-        return sum(both) if str(node.op) == "or" else min(both)
+        # Two single series without labels are one series to `or`.
+        return sum(both) if str(node.op) == "or" and max(both) > 1 else min(both)
     if isinstance(node, promql.Call) and node.args:
         if node.func.name == "histogram_quantile":
             inner = node.args[1]

@@ -232,6 +232,8 @@ def _of_stat(panel: Json) -> Iterator[str]:
         yield "no words for no value"
     if sum(_most_series(target) for target in panel["targets"]) > 1:
         yield "more than one number"
+    if not all(target["instant"] for target in panel["targets"]):
+        yield "not as it is now"
 
 
 def _of_table(panel: Json) -> Iterator[str]:

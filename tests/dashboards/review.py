@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pool_exporter.dashboards import Words, dashboard
+from pool_exporter.demo.scenarios import WAVE_SECONDS
 from tests.status.browser import Browser, a_page, chromium
 
 from . import stage
 from .drawing import drawn
-from .grafana import Choice, Json, choosing
+from .grafana import Choice, Json, asked, choosing
 from .node import MODULES
 
 PAGE = Path(__file__).parent / "page"
@@ -59,9 +60,23 @@ def scenes(played: Path) -> Iterator[dict[str, Json]]:
         stage.replayed(played, "prometheus", Path(directory)) as server,
     ):
         yield {
-            name: drawn(dashboard(which, Words()), server.address, choice, start, end)
+            name: drawn(
+                dashboard(which, Words()),
+                server.address,
+                choice,
+                start,
+                _crest(server.address, end) if "load" in name else end,
+            )
             for name, (which, choice) in PICTURES.items()
         }
+
+
+def _crest(address: str, end: int) -> int:
+    """Return the moment of the last wave of load when most callers queued."""
+    query = f'sqlalchemy_pool_pending_requests{{job="{LOAD}", phase="queued"}}'
+    data = asked(address, "query_range", query=query, start=end - WAVE_SECONDS, end=end, step=1)
+    (series,) = data["result"]
+    return int(max(series["values"], key=lambda one: float(one[1]))[0])
 
 
 def photograph(browser: Browser, scene: Json, picture: Path) -> list[str]:

@@ -249,6 +249,10 @@ MISTAKES: dict[str, tuple[Callable[[Json], object], str]] = {
         "no words for no value",
     ),
     "many numbers": (asks(f"sum by (pool) ({P}overflow{S})", "stat"), "more than one number"),
+    "a number of the past": (
+        lambda made: panel(made, "stat")["targets"][0].update(instant=False),
+        "not as it is now",
+    ),
     "a table in any order": (lambda made: panel(made, "table")["options"].pop("sortBy"), "not sorted"),
     "a table of all times": (
         lambda made: panel(made, "table")["targets"][0].update(instant=False),

@@ -50,7 +50,8 @@ FAULTS: dict[str, dict[str, list[tuple[str, str | None]]]] = {
         "Slots": [("leak", "used"), ("leak", "queued"), ("load", "queued")],
         "Open connections": [("leak", "of these overflow"), ("load", "of these overflow")],
         "Wait and use": [("load", "wait p99"), ("load", "use p99")],
-        "Queue": [("load", "callers queued, mean"), ("leak", "longest wait now, s")],
+        "Callers in the queue": [("load", "queued now"), ("load", "queued, mean")],
+        "Longest wait": [("leak", "longest wait now"), ("load", "longest wait now")],
         "Waits": [("load", None)],
         "Uses": [("load", None)],
         "Connects": [("restart", None), ("stale", None)],
@@ -284,8 +285,9 @@ def test_a_panel_shows_its_fault(
     targets = [target for target in panel["targets"] if wanted in (None, target["legendFormat"])]
     assert targets
     for target in targets:
+        course = {**target, "instant": False}  # of what shows the present, every present there was
         calm, troubled = (
-            strength(panel, target, answer(servers[vocabulary], target, choice, *during(plays[job], healthy)))
+            strength(panel, target, answer(servers[vocabulary], course, choice, *during(plays[job], healthy)))
             for healthy in (True, False)
         )
         assert troubled > calm, target["legendFormat"]
@@ -315,7 +317,8 @@ def test_no_leak_is_shown_without_one(servers: Servers, plays: Plays, title: str
 
 
 @pytest.mark.parametrize(
-    ("scenario", "state"), [("leak", 5), ("stream", 5), ("load", 2), ("restart", 3), ("healthy", 0)]
+    ("scenario", "state"),
+    [("leak", 5), ("stream", 5), ("collected", 4), ("load", 2), ("restart", 3), ("healthy", 0)],
 )
 def test_the_state_says_leak_or_load(servers: Servers, plays: Plays, scenario: str, state: int) -> None:
     """The worst state of each application is the one that its trouble makes."""

@@ -60,15 +60,15 @@ function legend(section, panel, series) {
   const table = element("table", box);
   const head = element("tr", table);
   element("th", head, "Name");
-  for (const title of ["Last", "Max"]) element("th", head, title, "value");
+  const calcs = { lastNotNull: ["Last", last], max: ["Max", highest] };
+  for (const calc of panel.legend) element("th", head, calcs[calc][0], "value");
   for (const one of series) {
     const row = element("tr", table);
     const name = element("td", row);
     const key = element("i", name, undefined, one.dashed ? "dashed" : "");
     key.style.background = key.style.color = one.stroke;
     name.append(one.name);
-    element("td", row, shown(last(one.values), panel.unit, panel.decimals), "value");
-    element("td", row, shown(highest(one.values), panel.unit, panel.decimals), "value");
+    for (const calc of panel.legend) element("td", row, shown(calcs[calc][1](one.values), panel.unit, panel.decimals), "value");
   }
 }
 
@@ -104,7 +104,11 @@ function graph(section, body, panel) {
   if (series.every((one) => highest(one.values) === null)) return empty(body, panel);
   legend(section, panel, series);
   const tops = stacks(panel, series);
-  const order = series.map((_, place) => place).reverse();
+  // What is stacked is drawn from the top down, each filled to the one below; dashed lines come last.
+  const lines = series.map((_, place) => place);
+  const solid = lines.filter((place) => !series[place].dashed);
+  const order = [...(panel.stacked ? solid.toReversed() : solid), ...lines.filter((place) => series[place].dashed)];
+  const bands = panel.stacked && !panel.bars ? solid.slice(1).map((_, place) => ({ series: [place + 1, place + 2] })) : [];
   const top = Math.max(...tops.map(highest).filter((value) => value !== null), panel.softMax ?? 0);
   new uPlot(
     {
@@ -131,6 +135,7 @@ function graph(section, body, panel) {
           };
         }),
       ],
+      bands,
       hooks: { draw: [drawMarks] },
     },
     [times, ...order.map((place) => tops[place])],
@@ -146,18 +151,6 @@ function number(body, panel) {
   const back = named ? COLORS[named.color] : COLORS[step(panel.steps, value).color];
   const box = element("div", body, undefined, "number");
   box.style.background = back;
-  if (!named) {
-    const canvas = element("canvas", box);
-    canvas.width = body.clientWidth;
-    canvas.height = body.clientHeight * 0.4;
-    const ctx = canvas.getContext("2d");
-    const most = highest(values) || 1;
-    ctx.fillStyle = "#fff";
-    values.forEach((one, place) => {
-      const height = ((one ?? 0) / most) * canvas.height;
-      ctx.fillRect((place * canvas.width) / values.length, canvas.height - height, canvas.width / values.length, height);
-    });
-  }
   const text = element("span", box, named ? named.text : shown(value, panel.unit, panel.decimals));
   const most = Math.min(44, body.clientHeight * 0.6);
   const wide = named ? (body.clientWidth * 1.7) / named.text.length : most;
