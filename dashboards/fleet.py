@@ -187,11 +187,12 @@ def _alerts() -> Builder:
 
 def _saturation() -> Builder:
     words = Words(
-        "The five fullest pools, each by its fullest process. What is above 100 %, just after a dispose, is drawn as 100 %.",
+        "The five pools that were fullest in the time shown, each by its fullest process. What is above 100 %, just after a dispose, is drawn as 100 %.",
         "below 80 %, going up and down with the traffic.",
         "a line that climbs and never comes down is a leak; one that follows the traffic is load.",
     )
-    lines = [Line(f"topk(5, clamp_max({SATURATION}, 1))", "<<legend>>")]
+    fullest = f"topk(5, max_over_time(({SATURATION})[$__range:{RATE}] @ end()))"  # the same at every moment
+    lines = [Line(f"clamp_max({SATURATION}, 1) and {fullest}", "<<legend>>")]
     return graph("Fullness", words, "percentunit", lines, by_pool=True)
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from pool_exporter.dashboards import Words, dashboard
 from pool_exporter.demo.scenarios import WAVE_SECONDS
+from tests.demo.running import a_demo, ending, until
 from tests.status.browser import Browser, a_page, chromium
 
 from . import stage
 from .drawing import drawn
 from .grafana import Choice, Json, asked, choosing
-from .node import MODULES
+from .node import MODULES, need_modules
 
 PAGE = Path(__file__).parent / "page"
 WIDTH = 1600
@@ -94,15 +95,29 @@ def photograph(browser: Browser, scene: Json, picture: Path) -> list[str]:
         page_file.unlink()
 
 
+def photograph_the_page(browser: Browser, picture: Path) -> None:
+    """Write a picture of the status page of the same leak: it names what metrics cannot, function and line."""
+    with a_demo() as demo, ending(demo.start("--scenario", "leak", "--port", "0")) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1].removesuffix("metrics") + "pools/"
+        with a_page(browser, width=WIDTH) as page:
+            page.open(address)
+            full = "document.body.innerText.includes('full: 10 of 10 uses overdue')"
+            until(lambda: page.evaluate(full), "the page says that the pool is full of leaks")
+            page.screenshot(picture)
+
+
 def main(played: Path, directory: Path) -> None:
     """Write every picture."""
     if not (played / "plays.json").exists():
         stage.play(played)
+    need_modules()
     directory.mkdir(parents=True, exist_ok=True)
     with scenes(played) as made, chromium() as browser:
         for name, scene in made.items():
             complaints = photograph(browser, scene, directory / f"{name}.png")
             print(name, complaints or "drawn")
+        photograph_the_page(browser, directory / "status-page.png")
 
 
 if __name__ == "__main__":

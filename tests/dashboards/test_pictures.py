@@ -1,0 +1,95 @@
+"""The pages that the dashboards' pictures are taken of show every panel, whole and legible."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.status.browser import Browser, a_page, chromium
+
+from .grafana import Json
+from .node import need_modules
+from .review import PICTURES, WIDTH, html_of, scenes
+
+EMPTY: dict[str, set[str]] = {
+    "fleet": set(),
+    "pool-under-load": {"Connect errors and disconnects", "Dead at the pre-ping", "When connections die"},
+    "pool-with-a-leak": {
+        *(
+            "Closes by reason",
+            "Connect errors and disconnects",
+            "Dead at the pre-ping",
+            "When connections die",
+        ),
+    },
+    "leak-hunt": set(),
+    "leak-hunt-under-load": {"New leaks by owner", "Suspected, recovered, collected"},
+}
+"""Panels that say in words that nothing happened."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def made(played: Path) -> Iterator[dict[str, Json]]:
+    need_modules()
+    with scenes(played) as found:
+        yield found
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_whole(browser: Browser, made: dict[str, Json], tmp_path: Path, name: str) -> None:
+    """Every panel is drawn or says that there is nothing, and no heading, legend, row or word is cut off."""
+    page_file = tmp_path / "page.html"
+    page_file.write_text(html_of(made[name]), "utf-8")
+    with a_page(browser, width=WIDTH) as page:
+        page.open(page_file.as_uri())
+        assert page.complaints() == []
+        assert page.evaluate("document.body.dataset.drawn") == "yes"
+        shots = os.environ.get("POOL_EXPORTER_SHOTS")
+        page.screenshot(Path(shots or tmp_path) / f"{name}.png")
+        empty = "[...document.querySelectorAll('.empty')].map((one) => one.closest('section').querySelector('h2').textContent)"
+        assert set(page.evaluate(empty)) == EMPTY[name]
+        bare = """[...document.querySelectorAll('section:not(.row)')].filter((one) =>
+          !one.querySelector('canvas, .number, td, .bar, .empty')).map((one) => one.textContent)"""
+        assert page.evaluate(bare) == []
+        cut = """[...document.querySelectorAll('h2, .legend, .scroll, .number, .states')].filter((one) =>
+          one.scrollWidth > one.clientWidth + 1 || one.scrollHeight > one.clientHeight + 1).map((one) =>
+          `${one.className} ${one.closest('section').querySelector('h2').textContent}`)"""
+        assert page.evaluate(cut) == []
+
+
+def test_the_verdicts_tell_a_leak_from_load(made: dict[str, Json]) -> None:
+    """At the end of each picture the sentence on top is the one for what happened."""
+
+    def verdict(name: str) -> str:
+        (panel,) = (one for one in made[name]["panels"] if one["title"] == "Leak or load, and what to do")
+        (series,) = panel["series"]
+        return str(panel["names"][f"{series['values'][-1]:g}"]["text"])
+
+    assert verdict("leak-hunt").startswith("LEAK, and the pool is full. Mend the owner")
+    assert verdict("pool-with-a-leak").startswith("LEAK, and the pool is full.")
+    assert verdict("fleet").startswith("LEAK, and the pool is full.")
+    assert verdict("pool-under-load").startswith("LOAD fills the pool, nothing leaks.")
+    assert verdict("leak-hunt-under-load").startswith("LOAD fills the pool, nothing leaks.")
+
+
+def test_the_guilty_route_is_on_top_of_the_table(made: dict[str, Json]) -> None:
+    """In the picture of the leak hunt the first row is the route that leaks, all ten of its connections red."""
+    (table,) = (one for one in made["leak-hunt"]["panels"] if one["title"] == "Who holds connections")
+    shown = {column["name"]: table["rows"][0][column["key"]] for column in table["columns"]}
+    assert shown == {
+        "Job": "checkout",
+        "Pool": "demo",
+        "Owner": "POST /orders/{id}/refund",
+        "Holds": 10,
+        "On average": pytest.approx(10, abs=0.2),
+        "Leaks": 10,
+    }
