@@ -13,7 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 
-from dashboards.panels import SOURCE, Builder
+from dashboards.panels import SOURCE, UIDS, Builder
 
 WIDTH = 24
 TAG = "sqlalchemy-pool"
@@ -31,7 +31,7 @@ class Row:
 
 
 def dashboard(
-    uid: str,
+    name: str,
     title: str,
     description: str,
     rows: Sequence[Row],
@@ -42,7 +42,7 @@ def dashboard(
     """Return a dashboard of the set as the JSON of its template."""
     made = (
         build.Dashboard(f"SQLAlchemy pools: {title}<<title>>")
-        .uid(f"sqlalchemy-pool-{uid}<<uid>>")
+        .uid(f"{UIDS[name]}<<uid>>")
         .description(description)
         .tags([TAG, "<<vocabulary>>"])
         .readonly()

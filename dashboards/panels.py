@@ -19,6 +19,8 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RATE = "$__rate_interval"
+UIDS = {"fleet": "sqlalchemy-pool-fleet", "pool": "sqlalchemy-pool", "leak-hunt": "sqlalchemy-pool-leak-hunt"}
+"""What each dashboard is found by; the alerts lead to that of a pool."""
 
 Builder = Any
 """A builder of one of the SDK's panels; they share no class that has their common methods."""
@@ -56,7 +58,7 @@ class Line:
 def link(title: str, target: str, job: str, pool: str) -> build.DashboardLink:
     """Return a link to another dashboard of the set, for the job and pool that two `${…}` stand for."""
     url = (
-        f"/d/sqlalchemy-pool-{target}<<uid>>?<<here>>"
+        f"/d/{UIDS[target]}<<uid>>?<<here>>"
         f"&var-job=${{{job}:percentencode}}&var-pool=${{{pool}:percentencode}}&${{__url_time_range}}"
     )
     return build.DashboardLink(title).type(models.DashboardLinkType.LINK).url(url)

@@ -32,7 +32,7 @@ ROOMS = {
     "catalogue": set(),
     "counting": {"counts", "deferring", "leaks", "probing", "records", "snapshotting", "uses"},
     "counts": {"catalogue", "records"},
-    "dashboards": {"catalogue", "vocabularies"},
+    "dashboards": {"catalogue", "rules", "vocabularies"},
     "deferring": {"faults", "uses"},
     "exporters": {"catalogue", "records", "vocabularies"},
     "faults": set(),

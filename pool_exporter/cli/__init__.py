@@ -7,10 +7,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pool_exporter.cli import alerts, cost, demo, held, who
+from pool_exporter.cli import alerts, cost, dashboards, demo, held, who
 from pool_exporter.cli.errors import CommandError
 
-_SUBCOMMANDS = {"alerts": alerts, "cost": cost, "demo": demo, "held": held, "who": who}
+_SUBCOMMANDS = {
+    "alerts": alerts,
+    "cost": cost,
+    "dashboards": dashboards,
+    "demo": demo,
+    "held": held,
+    "who": who,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from pool_exporter.dashboards.options import words_for
 from pool_exporter.dashboards.spelling import Words
 from pool_exporter.dashboards.templates import NAMES, TEMPLATES, dashboard, dashboards, text_of
 
-__all__ = ["NAMES", "TEMPLATES", "Words", "dashboard", "dashboards", "text_of"]
+__all__ = ["NAMES", "TEMPLATES", "Words", "dashboard", "dashboards", "text_of", "words_for"]

@@ -1,0 +1,105 @@
+"""Define the subcommand `dashboards`: write the Grafana dashboards, for these options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+from pool_exporter.cli.errors import CommandError
+from pool_exporter.cli.printing import write_line
+from pool_exporter.dashboards import Words, dashboards, text_of, words_for
+from pool_exporter.vocabularies import VOCABULARIES
+from pool_exporter.wording import visible
+
+HELP = "write dashboards for Grafana"
+DESCRIPTION = (
+    "Write three dashboards for Grafana 12 or later as JSON files: all pools, one pool, and the hunt for a leak. "
+    "Existing files stay as they are without --force. Exit code 2 and one line on stderr if something is wrong."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments."""
+    parser.add_argument("--out", required=True, metavar="DIR", help="where to write; made if it is not there")
+    parser.add_argument("--force", action="store_true", help="write over existing files")
+    parser.add_argument(
+        "--vocabulary",
+        default="prometheus",
+        metavar="NAMES",
+        help=f"{' or '.join(VOCABULARIES)}: as scraped from /metrics (default), or as an OpenTelemetry Collector writes them",
+    )
+    parser.add_argument(
+        "--selector", default="", metavar="MATCHERS", help="look at these series only, as in 'env=\"prod\"'"
+    )
+    parser.add_argument(
+        "--group-by",
+        default="job,pool",
+        metavar="LABELS",
+        help="labels that make a pool, as for the alerts; each gets a variable (default: job,pool)",
+    )
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a label that the alerts were given; only alerts with it are shown",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Write the files and return the exit code; raise `CommandError` if that cannot be."""
+    words = _words(arguments)
+    directory = Path(arguments.out)
+    files = {directory / f"{name}.json": text_of(made) for name, made in dashboards(words).items()}
+    existing = [path for path in files if os.path.lexists(path)]
+    if existing and not arguments.force:
+        raise CommandError(
+            f"{visible(str(existing[0]))} is there already, and nothing was written; "
+            "give --force to write over it, or another --out"
+        )
+    for path, text in files.items():
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise CommandError(
+                f"--out {visible(arguments.out)}: cannot write {path.name} ({reason}); name a directory that you may write to"
+            ) from error
+        write_line(visible(str(path)), sys.stdout)
+    return 0
+
+
+def _words(arguments: argparse.Namespace) -> Words:
+    labels = {}
+    for text in arguments.label:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise CommandError(
+                f"--label {visible(text)}: expected a name and a value, as in --label team=payments"
+            )
+        labels[name.strip()] = value.strip()
+    try:
+        return words_for(
+            arguments.vocabulary,
+            arguments.selector,
+            [label.strip() for label in arguments.group_by.split(",")],
+            labels,
+        )
+    except (TypeError, ValueError) as error:
+        raise CommandError(_in_the_words_of_a_command(str(error))) from error
+
+
+def _in_the_words_of_a_command(message: str) -> str:
+    """Return an error about an argument with the name of its option instead."""
+    options = {
+        "vocabulary=": "--vocabulary ",
+        "selector=": "--selector ",
+        "group_by=": "--group-by ",
+        "labels": "--label ",
+    }
+    word = re.match("|".join(options), message)
+    return options[word[0]] + message[word.end() :] if word else message

@@ -1,0 +1,183 @@
+"""Check the command that writes the dashboards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pool_exporter.cli import main
+from pool_exporter.dashboards import NAMES
+
+from .linter import panels_of
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command and return its exit code and what it printed."""
+
+    def running_it(*arguments: str) -> tuple[int, str, str]:
+        code = main(["dashboards", *arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return running_it
+
+
+@pytest.mark.parametrize("vocabulary", ["prometheus", "opentelemetry"])
+def test_it_writes_the_committed_dashboards(run: Run, tmp_path: Path, vocabulary: str) -> None:
+    """Without further options the files are those of the repository, in a directory made for them."""
+    out = tmp_path / "new" / "dashboards"
+    code, printed, errors = run("--out", str(out), "--vocabulary", vocabulary)
+    assert (code, errors) == (0, "")
+    assert printed.splitlines() == [str(out / f"{name}.json") for name in NAMES]
+    for name in NAMES:
+        committed = ROOT / "dashboards" / vocabulary / f"{name}.json"
+        assert (out / f"{name}.json").read_text("utf-8") == committed.read_text("utf-8")
+
+
+def test_selector_grouping_and_labels_go_into_the_queries(run: Run, tmp_path: Path) -> None:
+    """Each series is narrowed, each label that makes a pool gets a chained variable, alerts are found by label."""
+    code, _, errors = run(
+        *("--out", str(tmp_path), "--vocabulary", "opentelemetry", "--selector", 'env="prod",pool!~"test.*"'),
+        *("--group-by", "cluster,namespace,job,pool", "--label", 'team=pay"ments'),
+    )
+    assert (code, errors) == (0, "")
+    made = json.loads((tmp_path / "fleet.json").read_text("utf-8"))
+    variables = {one["name"]: one for one in made["templating"]["list"]}
+    assert list(variables) == [
+        *("datasource", "cluster", "namespace", "job", "instance", "pool", "traces", "limit"),
+    ]
+    selector = 'env="prod", db_client_connection_pool_name!~"test.*"'
+    assert (
+        variables["cluster"]["query"]
+        == f"label_values(sqlalchemy_pool_acquires_total{{{selector}}}, cluster)"
+    )
+    assert variables["namespace"]["query"] == (
+        f'label_values(sqlalchemy_pool_acquires_total{{{selector}, cluster=~"$cluster"}}, namespace)'
+    )
+    (used,) = (one for one in panels_of(made) if one["title"] == "Pools")
+    assert used["targets"][0]["expr"] == (
+        "sum by (cluster, namespace, job, db_client_connection_pool_name) (db_client_connection_count{"
+        f'{selector}, cluster=~"$cluster", namespace=~"$namespace", job=~"$job", instance=~"$instance", '
+        'db_client_connection_pool_name=~"$pool", db_client_connection_state="used"})'
+    )
+    alerts = made["annotations"]["list"][0]["target"]["expr"]
+    assert 'team="pay\\"ments"' in alerts
+    assert 'cluster=~"$cluster|"' in alerts
+
+
+def test_existing_files_stay_without_force(run: Run, tmp_path: Path) -> None:
+    """One file that is there keeps all from being written; --force writes over it."""
+    mine = tmp_path / "pool.json"
+    mine.write_text("mine")
+    code, printed, errors = run("--out", str(tmp_path))
+    assert (code, printed) == (2, "")
+    assert errors == (
+        f"pool-exporter dashboards: error: {mine} is there already, and nothing was written; "
+        "give --force to write over it, or another --out\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["pool.json"]
+    assert mine.read_text() == "mine"
+    assert run("--out", str(tmp_path), "--force")[0] == 0
+    assert json.loads(mine.read_text("utf-8"))["uid"] == "sqlalchemy-pool"
+
+
+def test_a_directory_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
+    """A file in the place of the directory, or of one above, is an error with the reason and the remedy."""
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        code, printed, errors = run("--out", str(out))
+        assert (code, printed) == (2, "")
+        assert errors.startswith(f"pool-exporter dashboards: error: --out {out}: cannot write fleet.json (")
+        assert "name a directory that you may write to" in errors
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self").exists(), reason="root may write anywhere")
+def test_a_read_only_file_system_is_named(run: Run) -> None:
+    """Where nobody may write, not even root, the reason is said."""
+    code, _, errors = run("--out", "/proc/dashboards")
+    assert code == 2
+    assert "--out /proc/dashboards: cannot write fleet.json (" in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--vocabulary", "latin"], "--vocabulary 'latin': expected prometheus or opentelemetry"),
+        (
+            ["--selector", "job=orders"],
+            "--selector 'job=orders': cannot read 'job=orders'; write matchers as PromQL does",
+        ),
+        (["--selector", '__name__="up"'], "a metric's name is not for choosing"),
+        (["--group-by", "job"], "--group-by 'job': 'pool' is missing"),
+        (["--group-by", "cluster,pool"], "--group-by 'cluster,pool': 'job' is missing"),
+        (["--group-by", "job,pool,instance"], "'instance' is chosen on the dashboards already"),
+        (["--group-by", "job,pool,owner"], "--group-by 'owner': not a label of a target"),
+        (["--group-by", "job,pool,a-b"], "--group-by 'a-b': no valid label name"),
+        (["--label", "team"], "--label team: expected a name and a value, as in --label team=payments"),
+        (["--label", "severity=high"], "the alerts have this label already"),
+    ],
+)
+def test_options_that_make_no_sense_are_named_before_anything_is_written(
+    run: Run, tmp_path: Path, options: list[str], said: str
+) -> None:
+    """One line names the option, the value and the remedy, and there is no file."""
+    code, printed, errors = run("--out", str(tmp_path / "out"), *options)
+    assert (code, printed) == (2, "")
+    assert said in errors
+    assert errors.startswith("pool-exporter dashboards: error: --")
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_directory_it_says_what_is_missing(run: Run) -> None:
+    """The directory is no guess."""
+    code, _, errors = run()
+    assert code == 2
+    assert "the following arguments are required: --out" in errors
+
+
+def test_an_installed_wheel_writes_them_without_the_sdk(tmp_path: Path) -> None:
+    """The templates are in the wheel, and nothing of the development tools is needed to spell them."""
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(ROOT),
+    ]
+    subprocess.run(build, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['grafana_foundation_sdk'] = None;"
+        "import pool_exporter; assert '.whl' in pool_exporter.__file__ or sys.argv[1] in pool_exporter.__file__;"
+        "from pool_exporter.cli import main; sys.exit(main(['dashboards', '--out', sys.argv[2]]))"
+    )
+    unpacked = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(unpacked)], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(unpacked), str(tmp_path / "out")],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        f"{name}.json" for name in NAMES
+    )
