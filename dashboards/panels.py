@@ -55,10 +55,13 @@ class Line:
     exemplars: bool = False
 
 
-def link(title: str, target: str, job: str, pool: str) -> build.DashboardLink:
-    """Return a link to another dashboard of the set, for the job and pool that two `${…}` stand for."""
+def link(title: str, target: str, kept: str, job: str, pool: str) -> build.DashboardLink:
+    """Return a link to another dashboard of the set, for the job and pool that two `${…}` stand for.
+
+    `kept` is the word of the template for the other variables.
+    """
     url = (
-        f"/d/{UIDS[target]}<<uid>>?<<here>>"
+        f"/d/{UIDS[target]}<<uid>>?<<{kept}>>"
         f"&var-job=${{{job}:percentencode}}&var-pool=${{{pool}:percentencode}}&${{__url_time_range}}"
     )
     return build.DashboardLink(title).type(models.DashboardLinkType.LINK).url(url)
@@ -66,8 +69,8 @@ def link(title: str, target: str, job: str, pool: str) -> build.DashboardLink:
 
 def links_of_series() -> list[build.DashboardLink]:
     """Return the links on a series that has the labels of a pool."""
-    labels = ("__field.labels.job", "__field.labels.<<.pool>>")
-    return [link("This pool", "pool", *labels), link("Hunt the leak", "leak-hunt", *labels)]
+    names = ("series", "__field.labels.job", "__field.labels.<<.pool>>")
+    return [link("This pool", "pool", *names), link("Hunt the leak", "leak-hunt", *names)]
 
 
 def graph(
@@ -219,8 +222,8 @@ def _value_columns(lines: Sequence[Line]) -> dict[str, str]:
 
 
 def _links_of_row() -> list[dict[str, Any]]:
-    fields = ("__data.fields.Job", "__data.fields.Pool")
-    made = (link("This pool", "pool", *fields), link("Hunt the leak", "leak-hunt", *fields))
+    names = ("row", "__data.fields.Job", "__data.fields.Pool")
+    made = (link("This pool", "pool", *names), link("Hunt the leak", "leak-hunt", *names))
     return [{"title": one.title, "url": one.url} for one in (builder.build() for builder in made)]
 
 

@@ -6,7 +6,8 @@
 - `<<ALERTS>>`: the firing alerts of this package's rules, by the variables that an alert has.
 - `<<by>>`, `<<legend>>`: the labels that make a pool, for `by (…)` and for a legend.
 - `<<.owner>>`: a label. `<<uid>>`, `<<title>>`, `<<vocabulary>>`: what tells two vocabularies apart.
-- `<<here>>`: the variables of a link that leads on with another job and pool.
+- `<<row>>`, `<<series>>`: the variables of a link that leads on to the pool of a table's row, or of a
+  series: what is chosen of all that does not make a pool, and of `group_by` what is not job or pool.
 """
 
 from __future__ import annotations
@@ -80,14 +81,17 @@ class Words:
         return {
             "by": ", ".join(labels),
             "legend": " ".join(f"{{{{{label}}}}}" for label in labels),
-            "here": "&".join(
-                f"${{{name}:queryparam}}" for name in ("datasource", "traces", *self.extra, "instance")
-            ),
+            "row": self._leading("__data.fields"),
+            "series": self._leading("__field.labels"),
             "uid": "-otel" if through_collector else "",
             "title": " (OpenTelemetry)" if through_collector else "",
             "vocabulary": self.vocabulary.name,
             "ALERTS": f"ALERTS{{{', '.join(self._alerts())}}}",
         }
+
+    def _leading(self, where: str) -> str:
+        kept = [f"${{{name}:queryparam}}" for name in ("datasource", "traces", "instance")]
+        return "&".join([*kept, *(f"var-{name}=${{{where}.{name}:percentencode}}" for name in self.extra)])
 
     def _selected(self, before: str | None) -> list[str]:
         """Return the matchers that the selector and the variables make."""

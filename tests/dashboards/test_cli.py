@@ -70,6 +70,13 @@ def test_selector_grouping_and_labels_go_into_the_queries(run: Run, tmp_path: Pa
         f'{selector}, cluster=~"$cluster", namespace=~"$namespace", job=~"$job", instance=~"$instance", '
         'db_client_connection_pool_name=~"$pool", db_client_connection_state="used"})'
     )
+    (states,) = (one for one in panels_of(made) if one["title"] == "State of each pool")
+    assert states["fieldConfig"]["defaults"]["links"][0]["url"] == (
+        "/d/sqlalchemy-pool-otel?${datasource:queryparam}&${traces:queryparam}&${instance:queryparam}"
+        "&var-cluster=${__field.labels.cluster:percentencode}&var-namespace=${__field.labels.namespace:percentencode}"
+        "&var-job=${__field.labels.job:percentencode}"
+        "&var-pool=${__field.labels.db_client_connection_pool_name:percentencode}&${__url_time_range}"
+    )
     alerts = made["annotations"]["list"][0]["target"]["expr"]
     assert 'team="pay\\"ments"' in alerts
     assert 'cluster=~"$cluster|"' in alerts
@@ -164,7 +171,7 @@ def test_an_installed_wheel_writes_them_without_the_sdk(tmp_path: Path) -> None:
     subprocess.run(build, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['grafana_foundation_sdk'] = None;"
+        "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['grafana_foundation_sdk'] = sys.modules['yaml'] = None;"
         "import pool_exporter; assert '.whl' in pool_exporter.__file__ or sys.argv[1] in pool_exporter.__file__;"
         "from pool_exporter.cli import main; sys.exit(main(['dashboards', '--out', sys.argv[2]]))"
     )

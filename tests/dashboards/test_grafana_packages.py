@@ -21,6 +21,8 @@ from .node import NPM, need_modules, run_node
 from .test_queries import Plays, Servers, whole, words_of
 
 Json = dict[str, Any]
+LINKED = re.findall(r"__data\.fields\.(\w+)", json.dumps(dashboards(Words())["fleet"]))
+"""What the links of rows name: columns, by their headings."""
 COMPILER = (
     "--noEmit",
     "--strict",
@@ -152,3 +154,7 @@ def test_grafana_makes_the_tables_that_are_drawn_here(
         theirs = {tuple(row) for row in zip(*(column["values"] for column in made), strict=True)}
         ours = {tuple(row.get(column["key"]) for column in drawn["columns"]) for row in drawn["rows"]}
         assert theirs == ours, panel["title"]
+        linked = {column["name"]: (column["linked"], column["values"][0]) for column in made}
+        for heading in LINKED if "Pool" in linked else ():
+            found, value = linked[heading]
+            assert found == value, (panel["title"], heading)
