@@ -131,14 +131,13 @@ def play(directory: Path) -> None:
             )
             stack.enter_context(prometheus(own, configuration(targets, vocabulary, own / "rules.yml")))
         started = {job: _started("healthy", ports[job], stack) for job in JOBS.values()}
-        healthy = {job: _first_load(process) for job, process in started.items()}
+        healthy = {job: _first_load(one) for job, one in started.items()}
         _sleep_until(max(healthy.values()) + HEALTHY_SECONDS)
         plays = {}
         for scenario, job in JOBS.items():
             healthy_to = time.time()
             if scenario != "healthy":
-                started[job].terminate()
-                started[job].wait()
+                started[job].stop()
                 started[job] = _started(scenario, ports[job], stack)
             plays[job] = (healthy[job], healthy_to)
         troubled = {
@@ -150,17 +149,31 @@ def play(directory: Path) -> None:
     (directory / "plays.json").write_text(json.dumps(times))
 
 
-def _started(scenario: str, port: int, stack: contextlib.ExitStack) -> subprocess.Popen[str]:
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Hold a running demo, and the file that it prints to: nobody would empty a pipe."""
+
+    process: subprocess.Popen[str]
+    printed: Path
+
+    def stop(self) -> None:
+        """End the demo as a deploy does."""
+        self.process.terminate()
+        self.process.wait()
+
+
+def _started(scenario: str, port: int, stack: contextlib.ExitStack) -> Started:
     demo = stack.enter_context(a_demo())
-    process = demo.start("--scenario", scenario, "--port", str(port), stderr=subprocess.DEVNULL)
-    return stack.enter_context(ending(process))
+    printed = demo.directory / "printed"
+    arguments = ("--scenario", scenario, "--port", str(port))
+    with printed.open("w") as output:
+        process = stack.enter_context(ending(demo.start(*arguments, stdout=output, stderr=output)))
+    return Started(process, printed)
 
 
-def _first_load(process: subprocess.Popen[str]) -> float:
+def _first_load(started: Started) -> float:
     """Return the time when the load begins, which is when the demo prints its first line."""
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert "overdue" in line, line
+    until(lambda: "overdue" in started.printed.read_text(), f"the load begins: {started.printed}")
     return time.time()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pool_exporter.dashboards import NAMES, Words, dashboard
+from pool_exporter.rules import RuleOptions
 from pool_exporter.vocabularies import VOCABULARIES
 
 from .grafana import Choice, Series, answer, choosing, options
@@ -126,6 +127,11 @@ def whole(plays: Plays) -> tuple[float, float]:
     return min(play.healthy_from for play in plays.values()), max(
         play.trouble_to for play in plays.values()
     ) - 1
+
+
+def test_alerts_lead_to_the_dashboard_of_a_pool() -> None:
+    """The address in the annotations of the rules ends with the uid of the dashboard that is about one pool."""
+    assert RuleOptions().dashboard.endswith("/d/" + dashboard("pool", Words())["uid"])
 
 
 CHOICES = {
