@@ -75,11 +75,14 @@ def _table() -> Builder:
         "the owner on top of the leaks is the one. `pool-exporter held URL`, or the status page, names its function, file and line: "
         "close what it opens, with a with block. Until then a restart gives the pool its connections back.",
     )
-    leaks = f"increase(<<owner_leaks_total>>[{RATE}])"
+    # Over all of the time shown, from rates as everywhere: what leaked within each step, added up.
+    leaked = (
+        f"sum_over_time(rate(<<owner_leaks_total>>[{RATE}])[$__range:$__interval]) * $__interval_ms / 1000"
+    )
     lines = [
         Line("sum by (<<by>>, <<.owner>>) (<<owner_connections>>)", "Holds"),
         Line(f"sum by (<<by>>, <<.owner>>) (rate(<<owner_use_seconds_total>>[{RATE}]))", "On average"),
-        Line(f"round(sum by (<<by>>, <<.owner>>) (sum_over_time({leaks}[$__range:{RATE}])))", "Leaks"),
+        Line(f"round(sum by (<<by>>, <<.owner>>) ({leaked}))", "Leaks"),
     ]
     return rows(
         "Who holds connections",

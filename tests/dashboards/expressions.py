@@ -20,6 +20,7 @@ RATES = {"rate", "irate", "increase"}
 def parsed(expr: str) -> Any:
     """Return the syntax tree, with numbers in the place of Grafana's variables; `ValueError` if it has none."""
     text = expr.replace("$__rate_interval", "12345s").replace("[$__range:", "[1h:")
+    text = text.replace("$__interval_ms", "15000").replace("$__interval]", "15s]")
     text = re.sub(r'(?<!["~|])\$(limit)\b', "100", text)
     return promql.parse(text)
 
