@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import TextBoxVariable
 
 from dashboards.frame import Json, Row, dashboard
-from dashboards.panels import RATE, Builder, Line, Words, graph, number, rows, states
+from dashboards.panels import RATE, Builder, Line, Words, graph, number, states
 from dashboards.questions import (
     MAX,
     QUEUED,
@@ -18,6 +18,7 @@ from dashboards.questions import (
     WAIT_P99,
     quantile,
 )
+from dashboards.tables import rows
 from dashboards.verdict import verdict
 
 _SERVERS = "max by (<<by>>, instance, <<.server>>) (<<info>>)"
@@ -151,7 +152,7 @@ def _ranked() -> Builder:
         words,
         lines,
         {"job": "Job", "<<.pool>>": "Pool"},
-        {"Full": "percentunit", "Oldest use": "s"},
+        units={"Full": "percentunit", "Oldest use": "s"},
         sort="Full",
         empty="No pool",
         steps={
@@ -176,7 +177,6 @@ def _alerts() -> Builder:
         words,
         [Line(expr, "Fires")],
         columns,
-        {},
         sort="Severity",
         descending=False,
         hidden=["Fires"],
@@ -236,7 +236,6 @@ def _servers() -> Builder:
         words,
         lines,
         {"<<.server>>": "Server"},
-        {},
         sort="Most in a day",
         empty="No bounded pool",
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dashboards.frame import Json, Row, dashboard
-from dashboards.panels import RATE, Builder, Line, Words, graph, number, rows, states
+from dashboards.panels import RATE, Builder, Line, Words, graph, number, states
 from dashboards.questions import STATE, STATES, total_increase, total_rate
+from dashboards.tables import rows
 from dashboards.verdict import verdict
 
 _LEAK = "Mend the owner with leaks below (pool-exporter held names the line); a restart frees the pool until then."
@@ -89,7 +90,6 @@ def _table() -> Builder:
         words,
         lines,
         {"job": "Job", "<<.pool>>": "Pool", "<<.owner>>": "Owner"},
-        {},
         sort="Leaks",
         empty="No owner",
         steps={"Leaks": [(None, "transparent"), (1, "red")]},

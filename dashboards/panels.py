@@ -11,7 +11,7 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as build
-from grafana_foundation_sdk.builders import heatmap, prometheus, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.builders import heatmap, prometheus, stat, statetimeline, timeseries
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heatmap_models
@@ -86,7 +86,7 @@ def graph(
     by_pool: bool = False,
 ) -> Builder:
     """Return lines or bars over time, from 0 up; `maximum` fixes the axis, `empty` stands where nothing is."""
-    panel = _common(timeseries.Panel(), title, words, unit, lines).min(0)
+    panel = common_panel(timeseries.Panel(), title, words, unit, lines).min(0)
     panel.tooltip(_tooltip()).legend(_legend(["max"] if bars else ["lastNotNull", "max"])).show_points(
         common.VisibilityMode.NEVER
     )
@@ -110,7 +110,7 @@ def graph(
 def heat(title: str, words: Words, bucket: str) -> Builder:
     """Return how a duration was spread over time, from the buckets of a histogram, with exemplars."""
     lines = [Line(f"sum by (le) (rate(<<{bucket}>>[{RATE}]))", "{{le}}", exemplars=True)]
-    panel = _common(heatmap.Panel(), title, words, "reqps", lines, shape=PromQueryFormat.HEATMAP)
+    panel = common_panel(heatmap.Panel(), title, words, "reqps", lines, shape=PromQueryFormat.HEATMAP)
     color = heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME).scheme("Oranges")
     panel.color(color.steps(64).exponent(0.5).fill("dark-orange").reverse(False))
     panel.y_axis(heatmap.YAxisConfig().unit("s").axis_placement(common.AxisPlacement.LEFT))
@@ -133,7 +133,7 @@ def number(
 
     It is asked for at one instant: the last of a course would be that of a process that is gone.
     """
-    panel = _common(stat.Panel(), title, words, unit, [line], instant=True).no_value(empty)
+    panel = common_panel(stat.Panel(), title, words, unit, [line], instant=True).no_value(empty)
     panel.thresholds(_thresholds(steps)).graph_mode(common.BigValueGraphMode.NONE)
     panel.color_mode(common.BigValueColorMode.BACKGROUND).text_mode(common.BigValueTextMode.VALUE)
     panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
@@ -150,60 +150,11 @@ def sentence(
 
 def states(title: str, words: Words, expr: str, names: Mapping[int, tuple[str, str]]) -> Builder:
     """Return a bar of states for each pool over time; `names` gives text and colour of each number."""
-    panel = _common(statetimeline.Panel(), title, words, "none", [Line(expr, "<<legend>>")])
+    panel = common_panel(statetimeline.Panel(), title, words, "none", [Line(expr, "<<legend>>")])
     panel.mappings(_mappings(names)).tooltip(_tooltip()).legend(_legend([]))
     panel.color_scheme(build.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color("text"))
     panel.show_value(common.VisibilityMode.NEVER).merge_values(True).row_height(0.8).fill_opacity(85)
     return panel.line_width(0).no_value("No pool").data_links(links_of_series())
-
-
-def rows(
-    title: str,
-    words: Words,
-    lines: Sequence[Line],
-    columns: Mapping[str, str],
-    units: Mapping[str, str],
-    *,
-    sort: str,
-    empty: str,
-    descending: bool = True,
-    hidden: Sequence[str] = (),
-    steps: Mapping[str, Sequence[tuple[float | None, str]]] | None = None,
-    pool: str | None = None,
-) -> Builder:
-    """Return a table: each line's legend is the name of its column.
-
-    `columns` maps labels to the names of their columns, in this order and before the values; `units` gives
-    each value's. `sort` is the column that is sorted by, the largest first. `pool` is the column that
-    links to the pool's own dashboards.
-    """
-    panel = _common(
-        table.Panel(), title, words, "none", lines, shape=PromQueryFormat.TABLE, instant=True
-    ).no_value(empty)
-    names = {**columns, **_value_columns(lines)}
-    shown = {"Time": "", **names}
-    excluded = {name: True for name, column in shown.items() if column in ("", *hidden)}
-    order = {name: place for place, name in enumerate(names)}
-    panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
-    panel.with_transformation(
-        models.DataTransformerConfig(
-            id_val="organize",
-            options={"excludeByName": excluded, "indexByName": order, "renameByName": names},
-        )
-    )
-    panel.sort_by([common_builders.TableSortByFieldState().display_name(sort).desc(descending)])
-    for name in names.values():
-        properties = [_property("unit", units[name])] if name in units else []
-        if steps and name in steps:
-            properties += [
-                _property("thresholds", {"mode": "absolute", "steps": _steps(steps[name])}),
-                _property("custom.cellOptions", {"type": "color-background", "mode": "basic"}),
-            ]
-        if name == pool:
-            properties.append(_property("links", _links_of_row()))
-        if properties:
-            panel.override_by_name(name, properties)
-    return panel
 
 
 def _mappings(names: Mapping[int, tuple[str, str]]) -> list[models.ValueMapping]:
@@ -214,20 +165,7 @@ def _mappings(names: Mapping[int, tuple[str, str]]) -> list[models.ValueMapping]
     return [models.ValueMap(options=results)]
 
 
-def _value_columns(lines: Sequence[Line]) -> dict[str, str]:
-    """Return what Grafana calls the values of one query or of several, with their names here."""
-    if len(lines) == 1:
-        return {"Value": lines[0].legend}
-    return {f"Value #{chr(ord('A') + place)}": line.legend for place, line in enumerate(lines)}
-
-
-def _links_of_row() -> list[dict[str, Any]]:
-    names = ("row", "__data.fields.Job", "__data.fields.Pool")
-    made = (link("This pool", "pool", *names), link("Hunt the leak", "leak-hunt", *names))
-    return [{"title": one.title, "url": one.url} for one in (builder.build() for builder in made)]
-
-
-def _common(
+def common_panel(
     panel: Builder,
     title: str,
     words: Words,
@@ -237,6 +175,7 @@ def _common(
     shape: PromQueryFormat = PromQueryFormat.TIME_SERIES,
     instant: bool = False,
 ) -> Builder:
+    """Return a panel with what all types have: title, description, unit, data source and queries."""
     panel.title(title).description(words.text).unit(unit).datasource(SOURCE)
     for line in lines:
         query = (
@@ -273,23 +212,20 @@ def _legend(calcs: list[str]) -> common_builders.VizLegendOptions:
     return shown.display_mode(mode).calcs(calcs)
 
 
-def _property(name: str, value: object) -> models.DynamicConfigValue:
+def property_of(name: str, value: object) -> models.DynamicConfigValue:
+    """Return a setting of one line or column."""
     return models.DynamicConfigValue(id_val=name, value=value)
 
 
 def _color(line: Line) -> list[models.DynamicConfigValue]:
-    return [_property("color", {"mode": "fixed", "fixedColor": line.color})] if line.color else []
+    return [property_of("color", {"mode": "fixed", "fixedColor": line.color})] if line.color else []
 
 
 _DASHED = (
-    _property("custom.lineStyle", {"fill": "dash", "dash": [10, 10]}),
-    _property("custom.fillOpacity", 0),
-    _property("custom.stacking", {"mode": "none", "group": "B"}),
+    property_of("custom.lineStyle", {"fill": "dash", "dash": [10, 10]}),
+    property_of("custom.fillOpacity", 0),
+    property_of("custom.stacking", {"mode": "none", "group": "B"}),
 )
-
-
-def _steps(steps: Sequence[tuple[float | None, str]]) -> list[dict[str, object]]:
-    return [{"value": value, "color": color} for value, color in steps]
 
 
 def _thresholds(steps: Sequence[tuple[float | None, str]]) -> build.ThresholdsConfig:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dashboards import lives
 from dashboards.frame import Json, Row, dashboard
-from dashboards.panels import RATE, Builder, Line, Words, graph, heat, number, rows
+from dashboards.panels import RATE, Builder, Line, Words, graph, heat, number
 from dashboards.questions import SATURATION, TIMEOUT_SHARE, WAIT_P99, quantile, total_rate
+from dashboards.tables import rows
 from dashboards.verdict import verdict
 
 _LEAK = "Open the leak hunt: it names whose code does not give back."
@@ -28,8 +30,12 @@ def made() -> Json:
             Row("How the times are spread", 8, [(8, _wait_heat()), (8, _use_heat()), (8, _connect_heat())]),
             Row("Who uses it", 9, [(12, _owners()), (12, _held())]),
             Row("Does what goes out come back?", 8, [(12, _traffic()), (12, _failures())]),
-            Row("Why connections die", 8, [(8, _connects()), (8, _closes()), (8, _errors())]),
-            Row("Pre-ping and stale connections", 8, [(8, _pings()), (8, _ping_cost()), (8, _stale())]),
+            Row("Why connections die", 8, [(8, lives.connects()), (8, lives.closes()), (8, lives.errors())]),
+            Row(
+                "Pre-ping and stale connections",
+                8,
+                [(8, lives.pings()), (8, lives.ping_cost()), (8, lives.stale())],
+            ),
             Row("How it is set up", 6, [(24, _configuration())]),
         ],
         start="now-1h",
@@ -219,7 +225,7 @@ def _held() -> Builder:
         Line(f"sum by (<<by>>, <<.owner>>) (rate(<<owner_use_seconds_total>>[{RATE}]))", "On average"),
     ]
     columns = {"job": "Job", "<<.pool>>": "Pool", "<<.owner>>": "Owner"}
-    return rows("Owners", words, lines, columns, {}, sort="On average", empty="No owner", pool="Pool")
+    return rows("Owners", words, lines, columns, sort="On average", empty="No owner", pool="Pool")
 
 
 def _traffic() -> Builder:
@@ -250,85 +256,6 @@ def _failures() -> Builder:
     return graph("Acquires without a connection", words, "reqps", lines, bars=True, empty="No errors")
 
 
-def _connects() -> Builder:
-    words = Words(
-        "Connections established, and ended for any reason, a second.",
-        "near 0 once the pool is warm.",
-        "a steady rate is churn: the reasons beside say why, and pool_size or pool_recycle cures it.",
-    )
-    lines = [
-        Line(total_rate("connects_total"), "connects", "blue"),
-        Line(total_rate("closes_total"), "closes", "orange"),
-    ]
-    return graph("Connects and closes", words, "ops", lines)
-
-
-def _closes() -> Builder:
-    words = Words(
-        "Why connections ended, a second: the five commonest reasons.",
-        "overflow at peaks, recycle now and then.",
-        "overflow all the time: raise pool_size. pre_ping or disconnect: the server or a proxy ends them. lost: a leak that the collector took.",
-    )
-    lines = [Line(f"topk(5, sum by (<<.reason>>) (rate(<<closes_total>>[{RATE}])) > 0)", "{{<<.reason>>}}")]
-    return graph("Closes by reason", words, "ops", lines, bars=True, empty="Nothing closed")
-
-
-def _errors() -> Builder:
-    words = Words(
-        "Failed connects, and connections found dead while in use, a second, by the driver's exception.",
-        "no bar.",
-        "failed connects: is the database up, has it a free connection, is the password right? Disconnects: did it restart or fail over?",
-    )
-    lines = [
-        Line(
-            f"topk(3, sum by (<<.error>>) (rate(<<connect_errors_total>>[{RATE}])) > 0)",
-            "connect: {{<<.error>>}}",
-        ),
-        Line(
-            f"topk(2, sum by (<<.error>>) (rate(<<disconnects_total>>[{RATE}])) > 0)",
-            "in use: {{<<.error>>}}",
-        ),
-    ]
-    return graph("Connect errors and disconnects", words, "ops", lines, bars=True, empty="No errors")
-
-
-def _pings() -> Builder:
-    words = Words(
-        "Pre-pings that found a connection dead, a second.",
-        "no bar, or a few after a restart of the database.",
-        "a steady rate means that idle connections die: set pool_recycle below the age at which they do, see beside.",
-    )
-    lines = [Line(f"{total_rate('pre_ping_failures_total')} > 0", "failed pre-pings", "red")]
-    return graph("Dead at the pre-ping", words, "ops", lines, bars=True, empty="No errors")
-
-
-def _ping_cost() -> Builder:
-    words = Words(
-        "Seconds a second that callers spend on pre-pings: the mean number of connections that are being checked.",
-        "small against the uses of the pool.",
-        "a large part means many short uses over a slow network: give connections back less often, or leave pre-ping out.",
-    )
-    lines = [
-        Line(total_rate("pre_ping_seconds_sum"), "pinging", "purple"),
-        Line(total_rate("use_seconds_sum"), "in use, of those that came back", "blue"),
-    ]
-    return graph("What pre-pings cost", words, "short", lines)
-
-
-def _stale() -> Builder:
-    words = Words(
-        "Of connections found dead, how long the first tenth had been idle and how old it was, and the pool_recycle that is set.",
-        "nothing is found dead.",
-        "set pool_recycle below the age; an idle time that is always the same is a timeout of the server, a proxy or a firewall.",
-    )
-    lines = [
-        Line(quantile(0.1, "stale_age_seconds"), "age, p10", "orange"),
-        Line(quantile(0.1, "stale_idle_seconds"), "idle, p10", "yellow"),
-        Line("min(<<recycle_seconds>>)", "pool_recycle", "text", dashed=True),
-    ]
-    return graph("When connections die", words, "s", lines, empty="None found dead")
-
-
 def _configuration() -> Builder:
     words = Words(
         "What each pool is and how it is set up; the numbers are those of one process. A pool without a limit has no size and "
@@ -352,7 +279,7 @@ def _configuration() -> Builder:
         words,
         lines,
         columns,
-        {"timeout": "s", "recycle": "s"},
+        units={"timeout": "s", "recycle": "s"},
         sort="max",
         hidden=["Info"],
         empty="No pool",

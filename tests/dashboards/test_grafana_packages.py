@@ -156,5 +156,5 @@ def test_grafana_makes_the_tables_that_are_drawn_here(
         assert theirs == ours, panel["title"]
         linked = {column["name"]: (column["linked"], column["values"][0]) for column in made}
         for heading in LINKED if "Pool" in linked else ():
-            found, value = linked[heading]
-            assert found == value, (panel["title"], heading)
+            text, value = linked[heading]
+            assert text == value, (panel["title"], heading)
