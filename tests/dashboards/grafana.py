@@ -49,9 +49,11 @@ def interpolated(values: Sequence[str] | None) -> str:
     return made[0] if len(made) == 1 else f"({'|'.join(made)})"
 
 
-def substituted(text: str, choice: Choice, *, step: float = 1, seconds: float = 60) -> str:
+def substituted(
+    text: str, choice: Choice, *, step: float = 1, seconds: float = 60, scrape: float = SCRAPE_SECONDS
+) -> str:
     """Return a query with its variables replaced; `seconds` is the time that the dashboard shows."""
-    rate_interval = max(step + SCRAPE_SECONDS, 4 * SCRAPE_SECONDS)
+    rate_interval = max(step + scrape, 4 * scrape)
     values = {name: interpolated(values) for name, values in choice.items()}
     values |= {
         "__rate_interval": f"{rate_interval:g}s",

@@ -1,0 +1,189 @@
+"""What the queries answer to series whose every number is known, asked by promtool."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pool_exporter.dashboards import Words
+from pool_exporter.vocabularies import VOCABULARIES
+from tests.support import need_tool
+
+from .grafana import choosing, substituted
+from .test_queries import panel_of
+
+P = "sqlalchemy_pool_"
+HOUR = "0x240"
+"""An hour of 0, a sample each 15 seconds."""
+QUIET = {
+    '{state="used"} connections': "3x240",
+    '{phase="queued"} pending_requests': HOUR,
+    '{phase="connecting"} pending_requests': HOUR,
+    " connections_max": "10x240",
+    '{kind="idle"} overdue_uses': HOUR,
+    '{kind="busy"} overdue_uses': HOUR,
+    " failed_acquires_total": HOUR,
+    " leaks_collected_total": HOUR,
+}
+"""A pool of which nothing is wrong, by labels and metric."""
+LOADED = {'{state="used"} connections': "10x240", '{phase="queued"} pending_requests': "4x240"}
+CASES: dict[str, tuple[tuple[str, str, str], dict[str, str], str, list[float]]] = {
+    # (dashboard, panel, legend of the query), series by labels and metric, time of the question, answers
+    "the most in a day is that of the largest number of processes": (
+        ("fleet", "Database servers", "Most in a day"),
+        {
+            **{
+                f'{{instance="{one}",server="db"}} info': f"1x{life}"
+                for one, life in (("a", 960), ("b", 240), ("c", 240))
+            },
+            **{
+                f'{{instance="{one}"}} connections_max': f"10x{life}"
+                for one, life in (("a", 960), ("b", 240), ("c", 240))
+            },
+        },
+        "3h",
+        [30],
+    ),
+    "what may be opened is that of the processes of now": (
+        ("fleet", "Database servers", "May open"),
+        {
+            **{
+                f'{{instance="{one}",server="db"}} info': f"1x{life}"
+                for one, life in (("a", 960), ("b", 240))
+            },
+            **{
+                f'{{instance="{one}"}} connections_max': f"10x{life}"
+                for one, life in (("a", 960), ("b", 240))
+            },
+        },
+        "3h",
+        [10],
+    ),
+    "the fullest process counts, with connects that hang": (
+        ("fleet", "Fullest pool", "fullest"),
+        {
+            '{instance="a",state="used"} connections': "6x240",
+            '{instance="a",phase="connecting"} pending_requests': "3x240",
+            '{instance="a",phase="queued"} pending_requests': "7x240",
+            '{instance="a"} connections_max': "10x240",
+            '{instance="b",state="used"} connections': "1x240",
+            '{instance="b",phase="connecting"} pending_requests': HOUR,
+            '{instance="b"} connections_max': "10x240",
+        },
+        "1h",
+        [0.9],
+    ),
+    "a pool without a limit has no fullness": (
+        ("fleet", "Fullest pool", "fullest"),
+        {'{state="used"} connections': "6x240", '{phase="connecting"} pending_requests': HOUR},
+        "1h",
+        [],
+    ),
+    "one of four acquires that ended timed out": (
+        ("pool", "Acquires that timed out", "timeouts"),
+        {
+            " timeouts_total": "0+1x240",
+            " checkouts_total": "0+2x240",
+            " cancelled_acquires_total": "0+1x240",
+            " failed_acquires_total": HOUR,
+        },
+        "1h",
+        [0.25],
+    ),
+    "without acquires there is no share": (
+        ("pool", "Acquires that timed out", "timeouts"),
+        {
+            f" {name}_total": HOUR
+            for name in ("timeouts", "checkouts", "cancelled_acquires", "failed_acquires")
+        },
+        "1h",
+        [],
+    ),
+    "where no acquire succeeds the wait is that of who waits longest": (
+        ("pool", "Wait, p99", "p99"),
+        {
+            '{le="1"} wait_seconds_bucket': "5x240",
+            '{le="+Inf"} wait_seconds_bucket': "5x240",
+            " oldest_pending_seconds": "7x240",
+        },
+        "1h",
+        [7],
+    ),
+    "a process that is gone is not shown as now": (
+        ("pool", "Callers queued", "queued"),
+        {'{phase="queued"} pending_requests': "4x240"},
+        "2h",
+        [],
+    ),
+    "leaks of the time shown are counted over a restart": (
+        ("leak-hunt", "Who holds connections", "Leaks"),
+        {'{owner="GET /x"} owner_leaks_total': "0x40 3x40 0x40 2x120"},
+        "1h",
+        [5],
+    ),
+    "leaks before the time shown are not": (
+        ("leak-hunt", "Who holds connections", "Leaks"),
+        {'{owner="GET /x"} owner_leaks_total': "0x40 3x920"},
+        "3h",
+        [0],
+    ),
+    "what does not come back is what is out and not explained": (
+        ("leak-hunt", "Mean uses against explained uses", "do not come back"),
+        {" occupancy_seconds_total": "0+60x240", " use_seconds_sum": "0+15x240"},
+        "1h",
+        [3],
+    ),
+    **{
+        f"a pool is {state}": (
+            ("fleet", "State of each pool", "{{job}} {{pool}}"),
+            {**QUIET, **trouble},
+            "50m",
+            [number],
+        )
+        for state, number, trouble in (
+            ("fine", 0, {}),
+            ("fine with one long statement", 0, {'{kind="busy"} overdue_uses': "1x240"}),
+            ("nearly full", 1, {'{state="used"} connections': "8x240"}),
+            ("full by load", 2, LOADED),
+            ("full by load with long statements", 2, {**LOADED, '{kind="busy"} overdue_uses': "10x240"}),
+            ("failing", 3, {" failed_acquires_total": "0+1x240"}),
+            ("leaking", 4, {'{kind="idle"} overdue_uses': "1x240"}),
+            ("leaking into the collector", 4, {" leaks_collected_total": "0+1x240"}),
+            ("full by a leak", 5, {**LOADED, '{kind="idle"} overdue_uses': "5x240"}),
+        )
+    },
+}
+
+
+def series_of(key: str) -> str:
+    """Return a series by its labels and metric, with those that every series has unless it has others."""
+    labels, _, metric = key.rpartition(" ")
+    found = {"job": "shop", "instance": "a", "pool": "main"}
+    found |= dict(part.split("=", 1) for part in labels.strip("{}").split(",") if part)
+    inner = ",".join(f'{name}="{value.strip(chr(34))}"' for name, value in found.items())
+    return f"{P}{metric}{{{inner}}}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_query_answers(tmp_path: Path, name: str) -> None:
+    """Each query gives exactly what its panel says that it shows."""
+    (which, title, legend), series, moment, expected = CASES[name]
+    words = Words(VOCABULARIES["prometheus"])
+    (target,) = (one for one in panel_of(which, title, words)["targets"] if one["legendFormat"] == legend)
+    expr = substituted(target["expr"], choosing(words), step=15, seconds=3600, scrape=15)
+    test: dict[str, Any] = {
+        "interval": "15s",
+        "input_series": [{"series": series_of(key), "values": values} for key, values in series.items()],
+        "promql_expr_test": [{"expr": f"round(sum({expr}), 0.001)", "eval_time": moment, "exp_samples": []}],
+    }
+    if expected:
+        test["promql_expr_test"][0]["exp_samples"] = [{"labels": "{}", "value": expected[0]}]
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps({"rule_files": [], "tests": [test]}))
+    promtool = need_tool("promtool", "prometheus")
+    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr + expr
