@@ -193,7 +193,7 @@ def _traces() -> build.DashboardLink:
     panes = '{"a":{"datasource":"${traces}","queries":[{"refId":"A","queryType":"traceqlSearch"}],"range":{"from":"${__from}","to":"${__to}"}}}'
     return (
         build.DashboardLink("Traces of this time")
-        .url(f"/explore?schemaVersion=1&panes={panes}")
+        .url("/explore?schemaVersion=1&panes=" + panes.replace('"', "%22"))
         .target_blank(True)
     )
 

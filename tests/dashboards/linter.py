@@ -157,6 +157,8 @@ def _override_links(panel: Json) -> list[Json]:
 
 
 def _of_link(link: Json) -> Iterator[str]:
+    if re.search(r'["<>\s]', link["url"]):
+        yield f"link {link['title']!r}: has what no URL may have"
     if link["url"].startswith("/explore"):
         if "${traces}" not in link["url"]:
             yield f"link {link['title']!r}: not to $traces"

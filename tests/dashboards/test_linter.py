@@ -153,6 +153,14 @@ MISTAKES: dict[str, tuple[Callable[[Json], object], str]] = {
         ),
         "are not escaped",
     ),
+    "a link with quotes": (
+        lambda made: panel(made, "heatmap")["links"][0].update(url='/explore?panes={"a":"${traces}"}'),
+        "has what no URL may have",
+    ),
+    "a link to one source of traces": (
+        lambda made: panel(made, "heatmap")["links"][0].update(url="/explore?panes=tempo"),
+        "not to $traces",
+    ),
     "no PromQL": (asks("sum("), "is no PromQL"),
     "an unknown metric": (asks(f"sum({P}conections{S})"), "is not in the catalogue"),
     "an unknown label": (asks(f'sum({P}overflow{S[:-1]}, state="used"}})'), "has no label state"),
@@ -284,7 +292,7 @@ def first_with(mistake: Callable[[Json], object]) -> tuple[Json, Words]:
         made = copy.deepcopy(dashboard(name, words))
         try:
             mistake(made)
-        except (StopIteration, AssertionError, ValueError):
+        except (StopIteration, AssertionError, KeyError, ValueError):
             continue
         return made, words
     raise AssertionError("no dashboard can have this mistake")
