@@ -12,10 +12,7 @@ SUSPECTS = 'sum by (<<by>>) (<<overdue_uses{kind!="busy"}>>)'
 COLLECTED = f"sum by (<<by>>) (rate(<<leaks_collected_total>>[{RATE}]))"
 FAILED = f"sum by (<<by>>) (rate(<<failed_acquires_total>>[{RATE}]))"
 
-_TAKEN = (
-    'sum by (<<by>>, instance) (<<connections{state="used"}>>)'
-    ' + sum by (<<by>>, instance) (<<pending_requests{phase=~"connecting|pinging"}>>)'
-)
+_TAKEN = 'sum by (<<by>>, instance) (<<connections{state="used"}>> or <<pending_requests{phase=~"connecting|pinging"}>>)'
 SATURATION = f"max by (<<by>>) (({_TAKEN}) / (sum by (<<by>>, instance) (<<connections_max>>) > 0))"
 """How full the fullest process's pool is; connects that hang fill one too."""
 

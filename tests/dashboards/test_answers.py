@@ -77,6 +77,12 @@ CASES: dict[str, tuple[tuple[str, str, str], dict[str, str], str, list[float]]] 
         "1h",
         [0.9],
     ),
+    "a pool in reduced mode, which does not know who waits, has a fullness all the same": (
+        ("fleet", "Fullest pool", "fullest"),
+        {'{state="used"} connections': "6x240", " connections_max": "10x240"},
+        "1h",
+        [0.6],
+    ),
     "a pool without a limit has no fullness": (
         ("fleet", "Fullest pool", "fullest"),
         {'{state="used"} connections': "6x240", '{phase="connecting"} pending_requests': HOUR},
