@@ -28,7 +28,14 @@ class Database:
 
 
 @contextlib.asynccontextmanager
-async def database(kind: str) -> AsyncIterator[Database]:
+async def database(kind: str) -> AsyncIterator[URL]:
+    """Run a database as `running` does; yield the URL for an async engine."""
+    async with running(kind) as found:
+        yield found.url
+
+
+@contextlib.asynccontextmanager
+async def running(kind: str) -> AsyncIterator[Database]:
     """Run a database of one of the kinds `DATABASES`; yield it.
 
     Raises `DemoError` if it cannot be had; for PostgreSQL the message offers SQLite. No process

@@ -18,7 +18,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from pool_exporter import Instrumentation, instrument, metrics_app, status_app
 from pool_exporter.demo.application import application
 from pool_exporter.demo.collector import collecting
-from pool_exporter.demo.database import Database, database
+from pool_exporter.demo.database import Database, running
 from pool_exporter.demo.logbook import Logbook, logbook
 from pool_exporter.demo.moment import POOL, Moment
 from pool_exporter.demo.report import JsonReport
@@ -107,7 +107,7 @@ async def _demo(options: Options, listener: socket.socket, output: TextIO) -> No
     async with contextlib.AsyncExitStack() as stack:
         scenario = SCENARIOS[options.scenario]
         book = stack.enter_context(logbook())
-        found = await stack.enter_async_context(database(options.database))
+        found = await stack.enter_async_context(running(options.database))
         engine = _engine(found, scenario, stack)
         registry = CollectorRegistry()
         shop = Shop(engine)
