@@ -12,7 +12,8 @@ from tests.status.browser import Browser, a_page, chromium
 
 from .grafana import Json
 from .node import need_modules
-from .review import PICTURES, WIDTH, html_of, scenes
+from .review import LOAD, PICTURES, WIDTH, html_of, scenes
+from .test_queries import Plays, Servers, hung
 
 EMPTY: dict[str, set[str]] = {
     "fleet": set(),
@@ -45,7 +46,9 @@ def made(played: Path) -> Iterator[dict[str, Json]]:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_is_whole(browser: Browser, made: dict[str, Json], tmp_path: Path, name: str) -> None:
+def test_a_picture_is_whole(
+    browser: Browser, made: dict[str, Json], servers: Servers, plays: Plays, tmp_path: Path, name: str
+) -> None:
     """Every panel is drawn or says that there is nothing, and no heading, legend or word is cut off; a long table scrolls."""
     page_file = tmp_path / "page.html"
     page_file.write_text(html_of(made[name]), "utf-8")
@@ -56,7 +59,10 @@ def test_a_picture_is_whole(browser: Browser, made: dict[str, Json], tmp_path: P
         shots = os.environ.get("POOL_EXPORTER_SHOTS")
         page.screenshot(Path(shots or tmp_path) / f"{name}.png")
         empty = "[...document.querySelectorAll('.empty')].map((one) => one.closest('section').querySelector('h2').textContent)"
-        assert set(page.evaluate(empty)) == EMPTY[name]
+        said = set(page.evaluate(empty))
+        # Honest transactions of an application that hung were idle for too long, which the panels then show.
+        late = name == "leak-hunt-under-load" and hung(servers["prometheus"], plays[LOAD], LOAD)
+        assert said == EMPTY[name] or (late and said == set())
         bare = """[...document.querySelectorAll('section:not(.row)')].filter((one) =>
           !one.querySelector('canvas, .number, td, .bar, .empty')).map((one) => one.textContent)"""
         assert page.evaluate(bare) == []
