@@ -211,7 +211,9 @@ def where_now(stack: Sequence[str]) -> str:
 
 
 def _is_own(module: str) -> bool:
-    return module.partition(".")[0] not in FRAMEWORKS or module.startswith("pool_exporter.demo.")
+    return module.partition(".")[0] not in FRAMEWORKS or module.startswith(
+        ("pool_exporter.demo.", "pool_exporter.drill.")
+    )
 
 
 def _seconds(seconds: float | None) -> str:

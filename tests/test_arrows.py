@@ -56,7 +56,7 @@ ROOMS = {
     "workers": set(),
 }
 """`instrument`, with what it returns and what it exports, joins the rooms and may import from all;
-`cli`, `demo` and `plugins` are programs on top."""
+`cli`, `demo`, `drill` and `plugins` are programs on top."""
 FREE = {
     "instrument",
     "instrumentation",
@@ -70,6 +70,7 @@ FREE = {
     "telemetry",
     "cli",
     "demo",
+    "drill",
     "plugins",
 }
 OPTIONAL = {
@@ -84,7 +85,7 @@ OPTIONAL = {
     "yaml",
 }
 OPTIONAL_IN = {
-    *("cli", "demo", "capture/context.py", "capture/errors.py", "rules/rendering.py"),
+    *("cli", "demo", "drill", "capture/context.py", "capture/errors.py", "rules/rendering.py"),
     *("exporters/opentelemetry.py", "plugins/instrumentor.py", "plugins/url.py"),
 }
 
@@ -178,7 +179,7 @@ def test_the_wiring_knows_sqlalchemy_by_type_only(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in modules() if room_of(path) not in {"cli", "demo", "capture"}]
+    "path", [path for path in modules() if room_of(path) not in {"cli", "demo", "drill", "capture"}]
 )
 def test_events_and_pools_are_for_capture(path: str) -> None:
     """Only capture imports `sqlalchemy.event` and `sqlalchemy.pool`, type checking included."""

@@ -38,7 +38,7 @@ SKIPPED = (
 )
 """Modules that acquire for others, besides the standard library's."""
 
-APPLICATIONS = ("pool_exporter.demo",)
+APPLICATIONS = ("pool_exporter.demo", "pool_exporter.drill")
 """Modules that are applications all the same."""
 
 COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>")

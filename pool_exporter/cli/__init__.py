@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pool_exporter.cli import alerts, cost, dashboards, demo, held, who
+from pool_exporter.cli import alerts, cost, dashboards, demo, drill, held, who
 from pool_exporter.cli.errors import CommandError
 
 _SUBCOMMANDS = {
@@ -15,6 +15,7 @@ _SUBCOMMANDS = {
     "cost": cost,
     "dashboards": dashboards,
     "demo": demo,
+    "drill": drill,
     "held": held,
     "who": who,
 }

@@ -43,7 +43,7 @@ async def running(kind: str) -> AsyncIterator[Database]:
     """
     async with contextlib.AsyncExitStack() as stack:
         try:
-            directory = stack.enter_context(_directory())
+            directory = stack.enter_context(temporary_directory())
             if kind == "sqlite":
                 found = Database(URL.create("sqlite+aiosqlite", database=str(directory / "demo.db")))
             else:
@@ -59,7 +59,7 @@ async def running(kind: str) -> AsyncIterator[Database]:
 
 
 @contextlib.contextmanager
-def _directory() -> Iterator[Path]:
+def temporary_directory() -> Iterator[Path]:
     """Make a private directory that suits either database; remove it at the end."""
     try:
         directory = Path(tempfile.mkdtemp(prefix=_PREFIX))

@@ -17,11 +17,12 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pool_exporter.demo.errors import DemoError
+from pool_exporter.demo.processes import Account, reason, running, spawn
 
 if sys.platform != "win32":
     import pwd
@@ -30,9 +31,10 @@ USER = "demo"
 """The database's superuser: reachable only through a socket in a directory that is ours alone."""
 PORT = 5432
 """Part of the socket's file name; nothing listens on TCP."""
+FAST = signal.SIGINT
+"""PostgreSQL's fast shutdown: connections are closed, files are left whole."""
 
 _START_SECONDS = 60.0
-_STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 _UNPRIVILEGED = "nobody"
 _SETTINGS = (
@@ -50,35 +52,6 @@ _SOCKET_PATH_BYTES = 103
 """The shortest limit of a Unix socket's path among the systems that have them (macOS)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
-    """The system user that the server runs as; None where that is the caller."""
-
-    uid: int | None
-    gid: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server on its data, which can be stopped and started again; `socket` is its socket's directory."""
-
-    socket: Path
-    _command: Sequence[str | Path]
-    _log: Path
-    _account: _Account
-    _life: contextlib.ExitStack
-
-    async def start(self) -> None:
-        """Start the server and return once it accepts connections."""
-        # SIGINT is PostgreSQL's fast shutdown: connections are closed, files are left whole.
-        running = _running(self._command, self._log, self._account, signal.SIGINT)
-        await _ready(self._life.enter_context(running), self.socket / "postmaster.pid", self._log)
-
-    def stop(self) -> None:
-        """Stop the server; all of its connections end."""
-        self._life.close()
-
-
 def suits(directory: Path) -> bool:
     """Return whether a server can live in `directory`.
 
@@ -91,6 +64,58 @@ def suits(directory: Path) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A directory that a server can be started on, once or again."""
+
+    programs: Path
+    data: Path
+    """Also the directory of the server's socket."""
+    log: Path
+    account: Account
+
+    def command(self, settings: Sequence[str] = ()) -> Sequence[str | Path]:
+        """Return what starts the server; `settings` (`name=value`) come after our own."""
+        return (
+            *(self.programs / "postgres", "-D", self.data, "-k", self.data, "-p", str(PORT)),
+            *(part for setting in (*_SETTINGS, *settings) for part in ("-c", setting)),
+        )
+
+    async def ready(self, process: subprocess.Popen[bytes]) -> None:
+        """Return once the server accepts connections, which is the last line of its pid file."""
+        deadline = time.monotonic() + _START_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                lines = (self.data / "postmaster.pid").read_text().splitlines()
+                if [line.strip() for line in lines[7:8]] == ["ready"]:
+                    return
+            await asyncio.sleep(_POLL_SECONDS)
+        raise DemoError(f"PostgreSQL cannot start: {reason(self.log)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server on its cluster, which can be stopped and started again; `socket` is its socket's directory."""
+
+    _cluster: Cluster
+    _life: contextlib.ExitStack
+
+    @property
+    def socket(self) -> Path:
+        """Return the directory of the server's socket."""
+        return self._cluster.data
+
+    async def start(self) -> None:
+        """Start the server and return once it accepts connections."""
+        cluster = self._cluster
+        process = running(cluster.command(), cluster.log, cluster.account, FAST)
+        await cluster.ready(self._life.enter_context(process))
+
+    def stop(self) -> None:
+        """Stop the server; all of its connections end."""
+        self._life.close()
+
+
 @contextlib.asynccontextmanager
 async def postgresql(directory: Path) -> AsyncIterator[Server]:
     """Run a server in `directory`, which must exist and be empty; yield it.
@@ -101,41 +126,30 @@ async def postgresql(directory: Path) -> AsyncIterator[Server]:
     """
     with contextlib.ExitStack() as life:
         try:
-            server = await _initialised(directory, life)
+            server = Server(await initialise(directory), life)
             await server.start()
         except OSError as error:
             raise DemoError(f"PostgreSQL cannot start: {error}") from error
         yield server
 
 
-async def _initialised(directory: Path, life: contextlib.ExitStack) -> Server:
-    """Initialise a server and return it, not yet started; `life` will end it."""
+async def initialise(directory: Path) -> Cluster:
+    """Make a cluster in `directory`; raise `DemoError` or `OSError` if it cannot be made."""
     if sys.platform == "win32":
         raise DemoError("PostgreSQL cannot start: the demo reaches it by a Unix socket, which Windows lacks")
     account = _account()
     if account.uid is not None and account.gid is not None:
         os.chown(directory, account.uid, account.gid)
     programs = _usable(_programs(), directory, account)
-    data, log = _data(directory), directory / "log"
+    cluster = Cluster(programs, _data(directory), directory / "log", account)
     initdb: Sequence[str | Path] = (
-        programs / "initdb", "--pgdata", data, "--username", USER, "--auth=trust",
+        programs / "initdb", "--pgdata", cluster.data, "--username", USER, "--auth=trust",
         "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions",
     )  # fmt: skip
-    with _running(initdb, log, account, signal.SIGTERM) as process:
+    with running(initdb, cluster.log, account) as process:
         if await _ended(process) != 0:
-            raise DemoError(f"PostgreSQL cannot start: initdb failed: {_reason(log)}")
-    settings = [part for setting in _SETTINGS for part in ("-c", setting)]
-    command: Sequence[str | Path] = (
-        programs / "postgres",
-        "-D",
-        data,
-        "-k",
-        data,
-        "-p",
-        str(PORT),
-        *settings,
-    )
-    return Server(data, command, log, account, life)
+            raise DemoError(f"PostgreSQL cannot start: initdb failed: {reason(cluster.log)}")
+    return cluster
 
 
 def _data(directory: Path) -> Path:
@@ -166,19 +180,19 @@ def _is_root() -> bool:
     return sys.platform != "win32" and os.geteuid() == 0
 
 
-def _account() -> _Account:
+def _account() -> Account:
     if not _is_root():
-        return _Account(None, None)
+        return Account(None, None)
     try:
         entry = pwd.getpwnam(_UNPRIVILEGED)
     except KeyError:
         raise DemoError(
             f"PostgreSQL cannot start: it refuses to run as root and there is no user {_UNPRIVILEGED!r}"
         ) from None
-    return _Account(entry.pw_uid, entry.pw_gid)
+    return Account(entry.pw_uid, entry.pw_gid)
 
 
-def _usable(programs: Path, directory: Path, account: _Account) -> Path:
+def _usable(programs: Path, directory: Path, account: Account) -> Path:
     """Return `programs`, or a copy in `directory` where the account may not reach them.
 
     So it is with a virtual environment below /root; opening that to everybody is not for a demo.
@@ -186,7 +200,7 @@ def _usable(programs: Path, directory: Path, account: _Account) -> Path:
     if account.uid is None:
         return programs
     try:
-        probe = _spawn((programs / "postgres", "--version"), subprocess.DEVNULL, account)
+        probe = spawn((programs / "postgres", "--version"), subprocess.DEVNULL, account)
     except PermissionError:
         # The programs find the wheel's libraries by a path relative to their own.
         package = programs.parent.parent
@@ -200,63 +214,9 @@ def _usable(programs: Path, directory: Path, account: _Account) -> Path:
     return programs
 
 
-def _spawn(command: Sequence[str | Path], output: int, account: _Account) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own: a Ctrl-C on the terminal is ours to pass on."""
-    return subprocess.Popen(  # noqa: S603 - the arguments are this module's own
-        [os.fspath(part) for part in command],
-        cwd="/",
-        env={"LC_ALL": "C", "PATH": os.defpath},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        user=account.uid,
-        group=account.gid,
-        extra_groups=None if account.uid is None else [],
-    )
-
-
-@contextlib.contextmanager
-def _running(
-    command: Sequence[str | Path], log: Path, account: _Account, stop: signal.Signals
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process; at the end ask it to stop, then urge it, then kill what is left of its group."""
-    with log.open("ab") as output:
-        process = _spawn(command, output.fileno(), account)
-    try:
-        yield process
-    finally:
-        # Blocking on purpose: with no await here, no second cancellation gets between us and the end.
-        for urgency in (stop, signal.SIGQUIT):
-            if process.poll() is None:
-                process.send_signal(urgency)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_STOP_SECONDS)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 async def _ended(process: subprocess.Popen[bytes]) -> int | None:
     """Return the exit code, or None if the process still runs after `_START_SECONDS`."""
     deadline = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         await asyncio.sleep(_POLL_SECONDS)
     return process.returncode
-
-
-async def _ready(process: subprocess.Popen[bytes], pid_file: Path, log: Path) -> None:
-    """Return once the server accepts connections, which is the last line of its pid file."""
-    deadline = time.monotonic() + _START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            if [line.strip() for line in pid_file.read_text().splitlines()[7:8]] == ["ready"]:
-                return
-        await asyncio.sleep(_POLL_SECONDS)
-    raise DemoError(f"PostgreSQL cannot start: {_reason(log)}")
-
-
-def _reason(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower() or "fatal" in line.lower()]
-    return (errors or lines or ["it said nothing"])[-1].strip()

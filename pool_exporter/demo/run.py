@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pool_exporter.demo.moment import POOL, Moment
 from pool_exporter.demo.report import JsonReport
 from pool_exporter.demo.restarter import restarting
 from pool_exporter.demo.scenarios import POLICY, SCENARIOS, Scenario
+from pool_exporter.demo.signals import until_signal
 from pool_exporter.demo.state import Shop
 from pool_exporter.demo.tables import prepare
 from pool_exporter.demo.view import LiveView
@@ -35,7 +35,6 @@ MAX_OVERFLOW = 5
 POOL_TIMEOUT_SECONDS = 1.0
 
 _TICK_SECONDS = 1.0
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +71,7 @@ def run(options: Options, output: TextIO) -> int:
     Nothing is left behind either way. Raises `DemoError` if it cannot run.
     """
     with listen(options.port) as listener:
-        return asyncio.run(_until_signal(options, listener, output))
-
-
-async def _until_signal(options: Options, listener: socket.socket, output: TextIO) -> int:
-    loop = asyncio.get_running_loop()
-    demo = asyncio.create_task(_demo(options, listener, output))
-    received: list[int] = []
-
-    def stop(number: int) -> None:
-        # A further signal cuts short what is awaited while closing, never the clean-up itself.
-        received.append(number)
-        demo.cancel()
-
-    for name in _SIGNALS:
-        number = getattr(signal, name, None)
-        with contextlib.suppress(NotImplementedError):  # Windows: asyncio.run handles Ctrl-C
-            if number is not None:
-                loop.add_signal_handler(number, stop, number)
-    try:
-        await demo
-    except asyncio.CancelledError:
-        if not received:
-            raise
-    return 128 + received[0] if received else 0
+        return asyncio.run(until_signal(_demo(options, listener, output)))
 
 
 async def _demo(options: Options, listener: socket.socket, output: TextIO) -> None:

@@ -1,0 +1,1 @@
+"""Hold the scenarios, a file for each kind of trouble."""

@@ -1,0 +1,87 @@
+"""Play trouble behind the pool: a pgbouncer in transaction mode, reached with psycopg."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pool_exporter.drill.crowds import browsers, in_waves
+from pool_exporter.drill.scale import minutes
+from pool_exporter.drill.scenario import (
+    EXHAUSTED_BY_LOAD,
+    SLOW_USES,
+    STALE_CONNECTIONS,
+    STUCK,
+    TIMEOUTS,
+    Scenario,
+    fault,
+)
+
+if TYPE_CHECKING:
+    from pool_exporter.drill.stage import Stage
+
+_WARM_UP_MINUTES = 5
+_UNPREPARED: Mapping[str, float | bool | str | None] = {"prepare_threshold": None}
+"""In transaction mode a prepared statement may be on another connection."""
+
+
+async def server_pool_full(stage: Stage) -> None:
+    """Hold all of pgbouncer's server connections from elsewhere."""
+    bouncer, url = await stage.pgbouncer(default_pool_size=2, query_wait_timeout=0)
+    application = await stage.application(url, connect=_UNPREPARED, pool_pre_ping=False)
+    await stage.load(application, browsers(14))
+    await stage.minutes(_WARM_UP_MINUTES)
+    stage.begin()
+    for _ in range(2):
+        holder = await stage.stack.enter_async_context(bouncer.client(stage.name))
+        await asyncio.wait_for(holder.execute("begin"), minutes(10))
+        await asyncio.wait_for(holder.execute("select 1"), minutes(10))
+
+
+async def paused(stage: Stage) -> None:
+    """PAUSE pgbouncer, and forget to RESUME."""
+    bouncer, url = await stage.pgbouncer(default_pool_size=20, query_wait_timeout=0)
+    application = await stage.application(url, connect=_UNPREPARED)
+    await stage.load(application, browsers(14))
+    await stage.minutes(_WARM_UP_MINUTES)
+    stage.begin()
+    await asyncio.wait_for(bouncer.pause(), minutes(10))
+
+
+async def client_idle_timeout(stage: Stage) -> None:
+    """Let pgbouncer cut clients that are idle for half a minute."""
+    _, url = await stage.pgbouncer(default_pool_size=20, client_idle_timeout=minutes(0.5))
+    application = await stage.application(url, connect=_UNPREPARED)
+    stage.begin()
+    await stage.load(application, in_waves(5))
+
+
+_BEFORE_STUCK = "until it is sure that nothing comes back, the pool is full of work and callers time out; then these are muted"
+
+POOLER: Mapping[str, Scenario] = {
+    "pgbouncer-full": fault(
+        "others hold all server connections of pgbouncer: statements wait behind the pool",
+        server_pool_full,
+        *(STUCK, SLOW_USES),
+        also=(TIMEOUTS, EXHAUSTED_BY_LOAD),
+        because=_BEFORE_STUCK,
+        says=("full_slow",),
+        programs=("pgbouncer",),
+    ),
+    "pgbouncer-paused": fault(
+        "pgbouncer is paused: statements wait behind the pool",
+        paused,
+        *(STUCK, SLOW_USES),
+        also=(TIMEOUTS, EXHAUSTED_BY_LOAD),
+        because=_BEFORE_STUCK,
+        says=("full_slow", "full_connecting"),
+        programs=("pgbouncer",),
+    ),
+    "pgbouncer-idle-cut": fault(
+        "pgbouncer cuts idle clients by its client_idle_timeout",
+        client_idle_timeout,
+        STALE_CONNECTIONS,
+        programs=("pgbouncer",),
+    ),
+}

@@ -1,0 +1,75 @@
+"""Compare what fired in a drill with what was to fire (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from pool_exporter.drill.webhook import Notice
+
+HARMLESS = frozenset({"info", "none"})
+"""Severities that nobody is disturbed by: an innocent scenario may fire these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """Hold the first notification of an alert; `seconds` since the fault began, below 0 if before."""
+
+    alert: str
+    severity: str
+    seconds: float
+    description: str
+
+    @property
+    def disturbs(self) -> bool:
+        """Tell whether somebody is called or gets a ticket."""
+        return self.severity not in HARMLESS
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Hold what a scenario is to fire: all of `alerts`, of `also` any or none, and nothing else above info.
+
+    `says` are the verdicts of the status page of which one must be given; empty for any.
+    """
+
+    alerts: frozenset[str] = frozenset()
+    also: frozenset[str] = frozenset()
+    says: frozenset[str] = frozenset()
+
+
+def first_firings(notices: Collection[Notice], job: str, began: float) -> list[Firing]:
+    """Return the first firing of each alert of a job, in the order in which they came."""
+    firings: dict[str, Firing] = {}
+    for notice in sorted(notices, key=lambda notice: notice.received):
+        if notice.job == job and notice.firing and notice.alert not in firings:
+            firings[notice.alert] = Firing(
+                notice.alert, notice.severity, notice.received - began, notice.description
+            )
+    return list(firings.values())
+
+
+def problems(
+    expectation: Expectation, firings: Sequence[Firing], undelivered: Collection[str], said: str | None
+) -> list[str]:
+    """Return in what a drill differs from its expectation, a sentence each; nothing if it passed."""
+    found = []
+    came = {firing.alert for firing in firings}
+    found += [f"{alert} did not fire" for alert in sorted(expectation.alerts - came)]
+    wanted = expectation.alerts | expectation.also
+    for firing in firings:
+        if firing.alert in wanted and firing.seconds < 0:
+            found.append(f"{firing.alert} fired {-firing.seconds:.1f} s before the fault began")
+        elif firing.alert not in wanted and firing.disturbs:
+            found.append(
+                f"{firing.alert} ({firing.severity}) fired after {firing.seconds:.1f} s and was not expected"
+            )
+    found += [f"{alert} fired in Prometheus, and no notification of it came" for alert in sorted(undelivered)]
+    if expectation.says and said not in expectation.says:
+        found.append(f"the status page said {said!r}, not {' or '.join(sorted(expectation.says))}")
+    return found
+
+
+def muted(alerts: Collection[str], mutes: Mapping[str, Collection[str]]) -> set[str]:
+    """Return the alerts that Alertmanager keeps to itself when `alerts` fire; `mutes`: causes to symptoms."""
+    return {symptom for alert in alerts for symptom in mutes.get(alert, ())}

@@ -1,0 +1,33 @@
+"""Time is shortened as a whole, and not so far that a rule sees too few scrapes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pool_exporter.drill.scale import CHANGED_SETTINGS, FACTOR, POLICY, SCRAPE_SECONDS, minutes
+from pool_exporter.leaks import LeakPolicy
+from pool_exporter.rules import RuleOptions, rendered
+from pool_exporter.rules.durations import seconds_of
+
+
+@pytest.mark.parametrize("which", ["default", "opt-in"])
+def test_every_window_of_the_rules_has_four_scrapes(which: str) -> None:
+    """The shortest range that a rule looks back over is at least four scrape intervals long."""
+    options = RuleOptions(time_scale=FACTOR, settings=CHANGED_SETTINGS)
+    ranges = re.findall(r"\[(\d+\w+)\]", rendered(options, which=which))  # type: ignore[arg-type]
+    assert len(ranges) > 10
+    assert min(map(seconds_of, ranges)) >= 4 * SCRAPE_SECONDS
+
+
+def test_the_policy_is_the_default_one_shortened() -> None:
+    """Each time of the LeakPolicy is the default divided by the factor."""
+    default = LeakPolicy()
+    for name in ("idle_in_transaction_seconds", "idle_seconds", "busy_seconds", "orphaned_seconds"):
+        assert getattr(POLICY, name) * FACTOR == pytest.approx(getattr(default, name))
+
+
+def test_a_minute_is_two_seconds() -> None:
+    """Production's minutes are told in the drill's seconds."""
+    assert minutes(1) == 2.0

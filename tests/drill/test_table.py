@@ -1,0 +1,61 @@
+"""The table of scenarios: complete, and free of contradictions."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pool_exporter.drill import scenario as names
+from pool_exporter.drill.scenarios.table import SCENARIOS
+from pool_exporter.rules import RuleOptions, rendered
+
+EVERY_ALERT = {
+    alert
+    for which in ("default", "opt-in")
+    for alert in re.findall(r"alert: (\w+)", rendered(RuleOptions(), which=which))  # type: ignore[arg-type]
+}
+FAULTS = [name for name, scenario in SCENARIOS.items() if not scenario.innocent]
+
+
+def test_there_are_enough_of_both_kinds() -> None:
+    """At least 24 scenarios, of which at least 12 are innocent."""
+    assert len(SCENARIOS) >= 24
+    assert len(SCENARIOS) - len(FAULTS) >= 12
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_has_a_name_for_labels_and_a_sentence(name: str) -> None:
+    """The name can be a label, a file and a database; the sentence fits a line."""
+    assert re.fullmatch(r"[a-z][a-z-]{2,30}", name)
+    assert 10 < len(SCENARIOS[name].phrase) < 90
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_expects_alerts_that_exist(name: str) -> None:
+    """What is to fire, and what may, are alerts of the rule files."""
+    expectation = SCENARIOS[name].expectation
+    assert expectation.alerts | expectation.also <= EVERY_ALERT
+    assert not expectation.alerts & expectation.also
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_leak_and_load_are_never_both_right(name: str) -> None:
+    """No scenario accepts both verdicts on a full pool."""
+    expectation = SCENARIOS[name].expectation
+    accepted = expectation.alerts | expectation.also
+    assert not {names.EXHAUSTED_BY_LEAK, names.EXHAUSTED_BY_LOAD} <= accepted
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_may_fire_too_is_justified(name: str) -> None:
+    """A scenario that allows more than it expects says why that is true; one that does not, has no excuse."""
+    scenario = SCENARIOS[name]
+    assert bool(scenario.because) == bool(scenario.expectation.also)
+
+
+def test_each_page_is_the_verdict_on_some_fault() -> None:
+    """Every alert of the default file but one about telemetry is expected by a scenario."""
+    default = set(re.findall(r"alert: (\w+)", rendered(RuleOptions())))
+    expected = {alert for name in FAULTS for alert in SCENARIOS[name].expectation.alerts}
+    assert default <= expected
