@@ -34,17 +34,24 @@ def table(matrices: list[dict[str, Any]]) -> str:
         f"{first['scrape_seconds']:g} s; time shortened {first['factor']:g} times, {first['jobs']} scenarios at a "
         f"time. Not as the rules have it by default: {changed}.",
         "",
-        "| scenario | what happens | fires: seconds from the fault to the notification (minutes in production) | as expected |",
-        "|---|---|---|---|",
+        "| scenario | what happens | fires: seconds from the fault to the notification (minutes in production) | "
+        "the status page | as expected |",
+        "|---|---|---|---|---|",
     ]
     for outcomes in zip(*(matrix["outcomes"] for matrix in matrices), strict=True):
         one = outcomes[0]
         passed = sum(outcome["passed"] for outcome in outcomes)
         lines.append(
             f"| `{one['scenario']}` | {one['phrase']} | {_fired(outcomes, first['factor'])} | "
-            f"{passed} of {len(outcomes)} |"
+            f"{_said(outcomes)} | {passed} of {len(outcomes)} |"
         )
     return "\n".join(lines)
+
+
+def _said(outcomes: tuple[dict[str, Any], ...]) -> str:
+    """Return the verdicts that the status page gave at the end, in any run."""
+    said = (outcome["verdict"]["state"] for outcome in outcomes if outcome["verdict"])
+    return ", ".join(f"`{state}`" for state in sorted(set(said)))
 
 
 def _fired(outcomes: tuple[dict[str, Any], ...], factor: float) -> str:
