@@ -7,11 +7,11 @@ from pool_exporter.rules.conditions import full
 from pool_exporter.rules.recording import recorded
 from pool_exporter.rules.settings import TINY, holding, lasting, number, share, window
 from pool_exporter.rules.wording import (
+    holders,
     increases,
     increases_of,
     instances,
     own,
-    owners,
     the_pool,
     with_own,
 )
@@ -51,7 +51,7 @@ def _stuck_description(made: Made) -> str:
     return (
         f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue and no connection has come back. "
         f"Callers queued: {instances(words, own(words, 'queued') + ' > 0')}. "
-        f"Overdue uses held by: {owners(words)}."
+        f"Held by: {holders(words)}."
     )
 
 
@@ -74,14 +74,22 @@ def _slow_description(made: Made) -> str:
 
 
 def _stranded(made: Made) -> str:
-    rise = increases(made, "stranded_waits_total", "window", made.words.group)
-    return f"{rise} >= {made.text('waits')}"
+    """Return the pools where callers slept on, and connects failed or were given up.
+
+    A few sleep on for a moment where more connections come back at once than the pool keeps: no alarm.
+    """
+    by = made.words.group
+    rise = increases(made, "stranded_waits_total", "window", by)
+    failed = increases(made, "failed_acquires_total", "window", by)
+    given_up = increases(made, "cancelled_acquires_total", "window", by)
+    return f"{rise} >= {made.text('waits')}\nand\n({failed} > 0 or {given_up} > 0)"
 
 
 def _stranded_description(made: Made) -> str:
     return (
         f"About {{{{ $value | printf `%.0f` }}}} caller(s) of {the_pool(made.words)} slept on in the queue although "
-        f"capacity had come free. Instances: {increases_of(made, 'stranded_waits_total', 'window')}."
+        f"capacity had come free, while others failed to connect. Instances: "
+        f"{increases_of(made, 'stranded_waits_total', 'window')}."
     )
 
 

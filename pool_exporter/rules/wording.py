@@ -8,6 +8,8 @@ from pool_exporter.rules.words import Words
 
 MOST_LISTED = 5
 """Instances or owners that an annotation lists."""
+NOT_KNOWN = 'not known (`detail="basic"`, or attribution is off)'
+"""What stands in place of owners."""
 
 
 def label(words: Words, name: str) -> str:
@@ -66,7 +68,15 @@ def owners(words: Words) -> str:
     holders = f"sum by ({by}) ({held} and on ({words.instance}, {by}) {leaks} > 0)"
     query = f"sort_desc(topk({MOST_LISTED}, {holders} > 0))"
     each = "{{ $one.Labels." + by + " }} ({{ $one.Value }})"
-    return asked(words, query, each, 'not known (`detail="basic"`, or attribution is off)')
+    return asked(words, query, each, NOT_KNOWN)
+
+
+def holders(words: Words) -> str:
+    """Return a template that lists who holds connections now, the largest first."""
+    by = words.label("owner")
+    held = f"sum by ({by}) ({with_own(words.metric('owner_connections'))})"
+    each = "{{ $one.Labels." + by + " }} ({{ $one.Value }})"
+    return asked(words, f"sort_desc(topk({MOST_LISTED}, {held} > 0))", each, NOT_KNOWN)
 
 
 def increases(made: Made, metric: str, window: str, by: str, **labels: str) -> str:
