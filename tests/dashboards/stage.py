@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -113,9 +114,12 @@ def prometheus(directory: Path, configuration: str) -> Iterator[Prometheus]:
 def play(directory: Path) -> None:
     """Play everything once; leave Prometheus' data and the times in a directory."""
     directory.mkdir(exist_ok=True)
-    ports = {job: free_port() for job in (*JOBS.values(), ODD, EMPTY, GONE)}
-    targets = {job: f"127.0.0.1:{port}" for job, port in ports.items()}
+    ports = {job: free_port() for job in (*JOBS.values(), ODD, EMPTY)}
     with contextlib.ExitStack() as stack:
+        nobody = stack.enter_context(socket.socket())  # bound, so that nobody else listens there
+        nobody.bind(("127.0.0.1", 0))
+        ports[GONE] = nobody.getsockname()[1]
+        targets = {job: f"127.0.0.1:{port}" for job, port in ports.items()}
         odd = [sys.executable, "-m", "tests.dashboards.oddities", str(ports[ODD])]
         stack.enter_context(ending(subprocess.Popen(odd, text=True)))
         nothing = [sys.executable, "-m", "http.server", str(ports[EMPTY]), "--bind", "127.0.0.1"]

@@ -90,6 +90,7 @@ async def run(
                     leaks=LeakPolicy(idle_in_transaction_seconds=1e-6, idle_seconds=1e-6, exempt=("nobody",)),
                 )
             )
+    process.watcher.stop()  # what it does is done here, in the thread that is looked at
     with during:
         generate_latest(registry)
         reader.collect()
