@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 from pool_exporter.cli.errors import CommandError
@@ -52,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Write the files and return the exit code; raise `CommandError` if that cannot be."""
     words = _words(arguments)
+    if not arguments.out.strip():
+        raise CommandError("--out is empty; name a directory, or . for this one")
     directory = Path(arguments.out)
     files = {directory / f"{name}.json": text_of(made) for name, made in dashboards(words).items()}
     existing = [path for path in files if os.path.lexists(path)]
@@ -60,15 +63,21 @@ def execute(arguments: argparse.Namespace) -> int:
             f"{visible(str(existing[0]))} is there already, and nothing was written; "
             "give --force to write over it, or another --out"
         )
-    for path, text in files.items():
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise CommandError(
-                f"--out {visible(arguments.out)}: cannot write {path.name} ({reason}); name a directory that you may write to"
-            ) from error
+    path = directory / "fleet.json"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".dashboards-") as fresh:
+            for path, text in files.items():
+                (Path(fresh) / path.name).write_text(text, "utf-8")
+            for path in files:  # all of them or none: what is there stays whole until then
+                os.replace(Path(fresh) / path.name, path)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CommandError(
+            f"--out {visible(arguments.out)}: cannot write {path.name} ({reason}); "
+            "name a directory that you may write to and that has room"
+        ) from error
+    for path in files:
         write_line(visible(str(path)), sys.stdout)
     return 0
 

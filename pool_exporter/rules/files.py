@@ -89,8 +89,8 @@ def _limit(options: RuleOptions) -> str:
 
 def _dashboard_url(options: RuleOptions, alert: Alert) -> str:
     if alert.about == "server":
-        return options.dashboard
+        return options.dashboard_of_vocabulary
     named = [name for name in options.group_by if name != "pool" or alert.about == "pool"]
     parameters = [f"var-{name}={{{{ $labels.{options.words.label(name)} | urlquery }}}}" for name in named]
-    separator = "&" if "?" in options.dashboard else "?"
-    return options.dashboard + (separator + "&".join(parameters) if parameters else "")
+    separator = "&" if "?" in options.dashboard_of_vocabulary else "?"
+    return options.dashboard_of_vocabulary + (separator + "&".join(parameters) if parameters else "")

@@ -89,6 +89,13 @@ class RuleOptions:
         self._check_memory()
 
     @property
+    def dashboard_of_vocabulary(self) -> str:
+        """Return the URL of the dashboard; the default one is that of the same names as the rules."""
+        if self.dashboard == DASHBOARD and self.vocabulary == "opentelemetry":
+            return DASHBOARD + "-otel"
+        return self.dashboard
+
+    @property
     def matchers(self) -> tuple[Matcher, ...]:
         """Return the matchers of `selector`."""
         return matchers_of(self.selector)

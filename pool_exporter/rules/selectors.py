@@ -9,6 +9,14 @@ LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _MATCHER = re.compile(r"\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*(\"(?:[^\"\\\n]|\\.)*\")\s*")
 
 
+_ESCAPES = re.compile(
+    r"""\\(?:[abfnrtv\\"']|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-3][0-7]{2})|[^\\]"""
+)
+"""What a text in PromQL is made of."""
+_NOT_RE2 = re.compile(r"\(\?(?:=|!|<=|<!|P=|\(|>|#)|(?<!\\)(?:\\[1-9]|[*+?}]\+)")
+"""What Python's regular expressions have and Prometheus's, which are RE2, do not."""
+
+
 class Matcher(NamedTuple):
     """One condition on a label; `value` is quoted as PromQL has it."""
 
@@ -46,14 +54,30 @@ def _checked(matcher: Matcher, argument: str, selector: str) -> Matcher:
         raise _invalid(argument, selector, "a metric's name is not for choosing")
     if "`" in matcher.value:
         raise _invalid(argument, selector, "a backtick cannot stand in the templates of annotations")
+    if not matcher.value.isprintable():
+        raise _invalid(argument, selector, f"{matcher.value!r} has characters that cannot be written")
+    quoted = matcher.value[1:-1]
+    if "".join(_ESCAPES.findall(quoted)) != quoted:
+        raise _invalid(
+            argument,
+            selector,
+            f"{matcher.value} has an escape that PromQL does not know; write \\\\. for \\.",
+        )
     if "~" in matcher.operator:
-        try:
-            re.compile(matcher.value[1:-1].replace("\\\\", "\\"))
-        except re.error as error:
-            raise _invalid(
-                argument, selector, f"{matcher.value} is no regular expression ({error})"
-            ) from error
+        _check_expression(matcher.value, argument, selector)
     return matcher
+
+
+def _check_expression(value: str, argument: str, selector: str) -> None:
+    expression = value[1:-1].replace("\\\\", "\\")
+    try:
+        re.compile(expression)
+    except re.error as error:
+        raise _invalid(argument, selector, f"{value} is no regular expression ({error})") from error
+    if _NOT_RE2.search(expression):
+        raise _invalid(
+            argument, selector, f"{value} uses look-around or back-references, which Prometheus does not have"
+        )
 
 
 def _invalid(argument: str, selector: str, why: str) -> ValueError:

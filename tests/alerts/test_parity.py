@@ -9,6 +9,7 @@ import pytest
 
 from pool_exporter.catalogue import CATALOGUE
 from pool_exporter.rules import RECORDINGS, RuleOptions, rule_file
+from pool_exporter.rules.options import DASHBOARD
 from pool_exporter.vocabularies import OPENTELEMETRY, PROMETHEUS
 
 WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -48,4 +49,10 @@ def test_both_files_are_the_same_rules_with_other_names(which: Any) -> None:
     assert there != here
     for group in there["groups"]:
         group["name"] = group["name"].replace("db_client_connection_pool", "sqlalchemy_pool")
+    for group in there["groups"]:
+        for rule in group["rules"]:
+            if "annotations" in rule:  # each set of rules leads to the dashboards of its own names
+                url = rule["annotations"]["dashboard_url"]
+                assert url.startswith(DASHBOARD + "-otel")
+                rule["annotations"]["dashboard_url"] = url.replace("-otel", "", 1)
     assert translated(there, in_prometheus_words()) == here

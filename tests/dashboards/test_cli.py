@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -188,3 +189,35 @@ def test_an_installed_wheel_writes_them_without_the_sdk(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         f"{name}.json" for name in NAMES
     )
+
+
+def test_an_empty_directory_name_is_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unset variable of a script does not fill the directory that it happens to be in."""
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = run("--out", "")
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert "--out is empty; name a directory" in errors
+
+
+def test_what_cannot_be_written_whole_leaves_what_is_there(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk is full, with --force too, the old files are whole and nothing else is left."""
+    (tmp_path / "fleet.json").write_text("old")
+    written: list[Path] = []
+    original = Path.write_text
+
+    def full_after_one(path: Path, text: str, *arguments: str) -> int:
+        if written:
+            raise OSError(errno.ENOSPC, "full")
+        written.append(path)
+        return original(path, text, *arguments)
+
+    monkeypatch.setattr(Path, "write_text", full_after_one)
+    code, printed, errors = run("--out", str(tmp_path), "--force")
+    assert (code, printed) == (2, "")
+    assert "No space left on device" in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["fleet.json"]
+    assert (tmp_path / "fleet.json").read_text() == "old"
