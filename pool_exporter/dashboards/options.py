@@ -9,6 +9,9 @@ from pool_exporter.rules.options import RuleOptions
 from pool_exporter.rules.selectors import matchers_of
 from pool_exporter.vocabularies import VOCABULARIES
 
+TAKEN = frozenset({"alertstate", "datasource", "limit", "Time", "traces", "Value"})
+"""Names of variables and columns that the dashboards have themselves."""
+
 
 def words_for(
     vocabulary: str = "prometheus",
@@ -32,5 +35,21 @@ def words_for(
         raise ValueError(
             f"group_by={','.join(checked.group_by)!r}: 'instance' is chosen on the dashboards already; leave it out"
         )
-    matchers = [matcher.spelled(names.label(matcher.label)) for matcher in matchers_of(selector)]
-    return Words(names, ", ".join(matchers), tuple(checked.group_by), tuple(checked.labels.items()))
+    taken = [
+        label for label in checked.group_by if label in TAKEN or (label != "job" and label.lower() == "job")
+    ]
+    if taken:
+        raise ValueError(
+            f"group_by={taken[0]!r}: the dashboards have a variable or a column of that name; leave it out, or give "
+            "the targets the label by another name"
+        )
+    matchers = matchers_of(selector)
+    spelled = {matcher: matcher.spelled(names.label(matcher.label)) for matcher in matchers}
+    of_alerts = tuple(spelled[matcher] for matcher in matchers if matcher.label in checked.group_by)
+    return Words(
+        names,
+        ", ".join(spelled.values()),
+        tuple(checked.group_by),
+        tuple(checked.labels.items()),
+        of_alerts,
+    )

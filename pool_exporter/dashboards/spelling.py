@@ -35,12 +35,14 @@ class Words:
     - `selector`: matchers that every series must meet, in PromQL, such as `env="prod"`; "" for none.
     - `group_by`: the labels that make a pool, in the catalogue's words, `job` and `pool` among them.
     - `alert_labels`: labels that the rules give to each alert, by which alerts are found again.
+    - `alert_matchers`: those of `selector` about labels that an alert has, which are those of `group_by`.
     """
 
     vocabulary: Vocabulary = PROMETHEUS
     selector: str = ""
     group_by: tuple[str, ...] = ("job", "pool")
     alert_labels: tuple[tuple[str, str], ...] = ()
+    alert_matchers: tuple[str, ...] = ()
 
     @property
     def extra(self) -> tuple[str, ...]:
@@ -103,7 +105,10 @@ class Words:
         """Return the matchers of alerts; one that has no pool, or another selector's labels, is found too."""
         chosen = [f'{self.vocabulary.label(name)}=~"$' + f'{name}|"' for name in self.group_by]
         labels = [f'{name}="{_escaped(value)}"' for name, value in self.alert_labels]
-        return [f'alertname=~"{_ALERTS}"', 'alertstate="firing"', *labels, *chosen]
+        return [
+            *(f'alertname=~"{_ALERTS}"', 'alertstate="firing"'),
+            *(*self.alert_matchers, *labels, *chosen),
+        ]
 
 
 def _escaped(value: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -130,6 +131,9 @@ def test_a_read_only_file_system_is_named(run: Run) -> None:
         (["--group-by", "job"], "--group-by 'job': 'pool' is missing"),
         (["--group-by", "cluster,pool"], "--group-by 'cluster,pool': 'job' is missing"),
         (["--group-by", "job,pool,instance"], "'instance' is chosen on the dashboards already"),
+        (["--group-by", "datasource,job,pool"], "--group-by 'datasource': the dashboards have a variable"),
+        (["--group-by", "Value,job,pool"], "--group-by 'Value': the dashboards have a variable"),
+        (["--group-by", "Job,job,pool"], "--group-by 'Job': the dashboards have a variable"),
         (["--group-by", "job,pool,owner"], "--group-by 'owner': not a label of a target"),
         (["--group-by", "job,pool,a-b"], "--group-by 'a-b': no valid label name"),
         (["--label", "team"], "--label team: expected a name and a value, as in --label team=payments"),
@@ -221,3 +225,14 @@ def test_what_cannot_be_written_whole_leaves_what_is_there(
     assert "No space left on device" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["fleet.json"]
     assert (tmp_path / "fleet.json").read_text() == "old"
+
+
+def test_alerts_are_narrowed_by_the_selector_as_far_as_they_have_its_labels(run: Run, tmp_path: Path) -> None:
+    """Of a label that makes a pool an alert has the value; of another the rules have to give one, by --label."""
+    run(
+        *("--out", str(tmp_path), "--selector", 'env="prod",zone="a"', "--group-by", "env,job,pool"),
+    )
+    text = (tmp_path / "fleet.json").read_text("utf-8")
+    alerts = re.findall(r"ALERTS\{[^}]*\}", text)
+    assert alerts
+    assert all(r"env=\"prod\"" in one and "zone" not in one for one in alerts)
