@@ -19,6 +19,7 @@ from pool_exporter.capture.attach import Attachment, active_tap, root_engine, se
 from pool_exporter.capture.attribution import Attribution
 from pool_exporter.capture.describe import default_name
 from pool_exporter.catalogue import Detail, resolve_buckets
+from pool_exporter.exporters.rivals import real_provider
 from pool_exporter.exports import Bounds, Export, ExportOptions
 from pool_exporter.grouping import Group, Member
 from pool_exporter.instrumentation import Instrumentation, NullInstrumentation
@@ -128,11 +129,11 @@ def tell(engine: Engine, wanted: Options) -> bool:
         return True
 
 
-def untell(pool: Instrumentation) -> None:
-    """Let its meter provider forget a pool."""
+def untell(pool: Instrumentation, *, final: bool = False) -> None:
+    """Let its meter provider forget a pool; `final` where it counts no more."""
     with PROCESS.lock:
         if pool._told._telemetry is not None:
-            pool._told._telemetry.remove(pool._told)
+            pool._told._telemetry.remove(pool._told, final=final)
 
 
 def _new(engine: Engine, options: Options) -> Instrumentation:
@@ -224,7 +225,7 @@ class _Instrumented(Instrumentation):
     def uninstrument(self) -> None:
         with PROCESS.lock:
             super().uninstrument()
-            untell(self)
+            untell(self, final=True)
             for export in PROCESS.exports.all():
                 export.names.release(self)
 
@@ -245,7 +246,7 @@ class _Grouped(Member):
             super().uninstrument()
             if not self._group.empty:
                 return
-            untell(self)
+            untell(self, final=True)
             for export in PROCESS.exports.all():  # the last one was taken off on purpose
                 export.names.release(self._group)
                 export.groups = {name: one for name, one in export.groups.items() if one is not self._group}
@@ -259,6 +260,10 @@ def _known(engine: Engine) -> _Instrumented | _Grouped | None:
 
 def _different(known: _Instrumented | _Grouped, options: Options) -> list[str]:
     """Return the options that were spelled out, and are not those of the first call."""
+    if options.meter_provider is not None and known.options.meter_provider is not None:
+        before, now = (real_provider(one.meter_provider) for one in (known.options, options))  # type: ignore[arg-type]
+        if before is now:  # it was a proxy of a provider that was set since
+            options = options._replace(meter_provider=known.options.meter_provider)
     return [
         f"{option}={getattr(options, option)!r}"
         for option in Options._fields

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
 from pool_exporter.catalogue import CATALOGUE
 from pool_exporter.exporters.identity import Attributes, pool_attributes
 from pool_exporter.exporters.opentelemetry import SCOPE, PoolInstruments, Samples
-from pool_exporter.exporters.rivals import other_scopes, real_provider, serves_opentelemetry
+from pool_exporter.exporters.rivals import other_scopes, real_provider, serves_opentelemetry, stands_for_none
 from pool_exporter.exports import Bounds, Export, ExportOptions, Exports
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.ledger import Ledger
-from pool_exporter.records import PoolSnapshot
+from pool_exporter.records import PoolSnapshot, PoolState
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
+PATIENCE_SECONDS = 5.0
+"""How long a collection waits for samples that somebody else records just then."""
 RELIEF_SECONDS = 1.0
 """How often samples are recorded that wait for a collection."""
 WAITING_SAMPLES = 256
@@ -28,8 +33,9 @@ WAITING_SAMPLES = 256
 MOST_SAMPLES = 65_536
 """How many are kept at the most, where they come faster than they can be recorded."""
 MOST_SAMPLES_UNASKED = 1_024
-"""The same before the first collection, which may never come: then the last ones are kept."""
+"""The same while no provider is set, which may never be: then the last ones are kept."""
 
+COUNTERS = tuple(metric.field for metric in CATALOGUE if metric.kind == "counter")
 CONVENTIONAL = frozenset(m.opentelemetry_name for m in CATALOGUE if m.opentelemetry_name.startswith("db."))
 
 
@@ -62,6 +68,13 @@ class Telemetry:
         self._subjects: dict[int, _Subject] = {}  # by token
         self._registries: weakref.WeakSet[CollectorRegistry] = weakref.WeakSet()
         self._asked = False
+        self._left_out: frozenset[str] = frozenset()  # histograms that somebody else has, by catalogue name
+        self._recorded = (
+            threading.RLock()
+        )  # held while samples are taken and recorded; a collection waits for it
+        # What the pools that are gone had counted, by their attributes: the SDK goes on from there, so that one
+        # with the same attributes must, too.
+        self._bases: dict[frozenset[tuple[str, str | int]], PoolSnapshot] = {}
         self._instruments = self._made(provider)
 
     def _made(self, provider: MeterProvider, *, renewed: bool = False) -> PoolInstruments:
@@ -93,16 +106,30 @@ class Telemetry:
         if registry is not None:
             self._registries.add(registry)
         subject = self._subjects[pool._token] = _Subject(pool)
-        subject.keep(MOST_SAMPLES if self._asked else MOST_SAMPLES_UNASKED)
+        subject.keep(MOST_SAMPLES if self._recording else MOST_SAMPLES_UNASKED)
         pool._telemetry = self
 
-    def remove(self, pool: Instrumentation) -> None:
-        """Tell the provider no more of a pool; what was counted so far is recorded."""
+    @property
+    def _recording(self) -> bool:
+        """Tell whether there is somebody who takes what is recorded."""
+        return self._asked or not stands_for_none(self._provider)
+
+    def remove(self, pool: Instrumentation, *, final: bool) -> None:
+        """Tell the provider no more of a pool; what was counted so far is recorded.
+
+        `final`: it counts no more either, so that another one may come by its name.
+        """
         pool._telemetry = None
         subject = self._subjects.pop(pool._token, None)
         if subject is not None:
-            self._record(subject, subject.ledger.samples())
+            self._take_over(subject, subject.ledger.samples)
             subject.keep(0)
+            if final:
+                self._keep_base(subject, pool.snapshot())
+
+    def _keep_base(self, subject: _Subject, last: PoolSnapshot) -> None:
+        key = frozenset(subject.attributes.items())
+        self._bases[key] = _counted_on(last, self._bases.get(key))
 
     def _snapshots(self) -> Iterator[PoolSnapshot]:
         """Yield a snapshot of each pool, its samples up to then recorded, in the course of a collection.
@@ -130,25 +157,44 @@ class Telemetry:
         pool = subject.pool()
         if pool is None or pool._gone():
             self._subjects.pop(token, None)
-            self._record(subject, subject.ledger.samples())
+            self._take_over(subject, subject.ledger.samples)
+            self._keep_base(subject, subject.ledger.snapshot(PoolState.unknown("")))
             return None
         subject.keep(MOST_SAMPLES)
-        snapshot, samples = pool._sampled()
-        snapshot = _with_a_name_of_its_own(snapshot, seen)
-        subject.attributes = pool_attributes(snapshot)
-        self._record(subject, samples)
-        return snapshot
+        with self._waited():
+            snapshot, samples = pool._sampled()
+            snapshot = _with_a_name_of_its_own(snapshot, seen)
+            subject.attributes = pool_attributes(snapshot)
+            self._record(subject, samples)
+        return _counted_on(snapshot, self._bases.get(frozenset(subject.attributes.items())))
+
+    @contextlib.contextmanager
+    def _waited(self) -> Iterator[None]:
+        """Wait for who takes samples and records them; not for ever, since a fork may have cut him off."""
+        taken = self._recorded.acquire(timeout=PATIENCE_SECONDS)
+        try:
+            yield
+        finally:
+            if taken:
+                self._recorded.release()
+
+    def _take_over(self, subject: _Subject, take: Callable[[], Samples]) -> None:
+        with self._waited():
+            samples = take()
+            if samples:
+                self._record(subject, samples)
 
     def _record(self, subject: _Subject, samples: Samples) -> None:
+        samples = {name: values for name, values in samples.items() if name not in self._left_out}
         for name, values in samples.items():
-            if self._asked and len(values) >= MOST_SAMPLES:
+            if self._recording and len(values) >= MOST_SAMPLES:
                 error = OverflowError(f"{name}: samples come faster than OpenTelemetry records them")
                 subject.ledger.faults.report("telemetry.samples", error)
         self._instruments.record(subject.attributes, samples)
 
     def _left_to_others(self) -> frozenset[str]:
         """Return the names that somebody else emits already, of whom we warn: two sums are worse than one."""
-        others = other_scopes(self._provider, CONVENTIONAL, SCOPE)
+        others = self._others()
         for name, scope in others.items():
             self._warn_once(
                 "%s is emitted by %r already, so pool_exporter leaves it out: a sum would count each connection twice; "
@@ -158,20 +204,29 @@ class Telemetry:
             )
         return frozenset(others)
 
+    def _others(self) -> dict[str, str]:
+        others = other_scopes(self._provider, CONVENTIONAL, SCOPE)
+        self._left_out = frozenset(m.name for m in CATALOGUE if m.opentelemetry_name in others)
+        return others
+
     def relieve(self) -> float | None:
         """Record samples that have waited long enough; return the seconds until the next time.
 
-        None where there is nothing to wait for, as long as nobody has asked.
+        None where there is no pool.
         """
-        if not self._asked:
-            return None
         if self._instruments.inherited:
-            self._instruments = self._made(real_provider(self._provider), renewed=True)
-        for subject in tuple(self._subjects.values()):
+            self._bases.clear()  # the parent's
+            self._recorded = threading.RLock()
+            if self._instruments.collected:
+                self._instruments = self._made(real_provider(self._provider), renewed=True)
+            else:
+                self._instruments.adopt()
+        if self._recording:
+            self._others()
+        for subject in tuple(self._subjects.values()) if self._recording else ():
             try:
-                samples = subject.ledger.samples(WAITING_SAMPLES)
-                if samples:
-                    self._record(subject, samples)
+                subject.keep(MOST_SAMPLES)
+                self._take_over(subject, partial(subject.ledger.samples, WAITING_SAMPLES))
             except Exception as error:
                 subject.ledger.faults.report("telemetry", error)
         return RELIEF_SECONDS if self._subjects else None
@@ -185,6 +240,23 @@ def _with_a_name_of_its_own(snapshot: PoolSnapshot, seen: set[str]) -> PoolSnaps
         name = f"{snapshot.name}-{number}"
     seen.add(name)
     return snapshot if name == snapshot.name else replace(snapshot, name=name)
+
+
+def _counted_on(snapshot: PoolSnapshot, base: PoolSnapshot | None) -> PoolSnapshot:
+    """Return a snapshot whose counters go on from those of a pool that is gone."""
+    if base is None:
+        return snapshot
+    return replace(
+        snapshot, **{name: _added(getattr(snapshot, name), getattr(base, name)) for name in COUNTERS}
+    )
+
+
+def _added(now: Any, before: Any) -> Any:
+    if now is None or before is None:
+        return before if now is None else now
+    if isinstance(now, Mapping):
+        return {key: now.get(key, 0) + before.get(key, 0) for key in {**before, **now}}
+    return now + before
 
 
 class Telemetries:
@@ -202,8 +274,7 @@ class Telemetries:
 
         Raises `ValueError` where its pools have other buckets or another level of detail.
         """
-        ref = self._by_provider.get(provider)
-        telemetry = None if ref is None else ref()
+        telemetry = self._known(provider)
         if telemetry is None:
             own = Export(options.detail, bounds)
             telemetry = Telemetry(provider, own, self._warn_once)
@@ -212,6 +283,14 @@ class Telemetries:
         else:
             telemetry.own.check_same(options, "meter provider")
         return telemetry
+
+    def _known(self, provider: MeterProvider) -> Telemetry | None:
+        """Return what there is for a provider, which may have been a proxy when it was first given."""
+        for known, ref in tuple(self._by_provider.items()):
+            telemetry = ref()
+            if telemetry is not None and real_provider(known) is real_provider(provider):
+                return telemetry
+        return None
 
     def relieve(self) -> float | None:
         """Record what has waited long enough; return the seconds until the next time, None for never."""

@@ -58,7 +58,7 @@ class PoolInstruments:
         from opentelemetry.metrics import Observation  # noqa: PLC0415 - an optional dependency
 
         self._observation = Observation
-        self.collected = False  # whether somebody collects, for whom samples are to be kept
+        self.collected = False  # whether the SDK has something in its storage
         self._pid = os.getpid()
         self._read = read
         self._without = without
@@ -85,12 +85,14 @@ class PoolInstruments:
         """Tell whether they were made in a process from which this one was forked."""
         return self._pid != os.getpid()
 
-    def _adopt(self) -> None:
+    def adopt(self) -> None:
+        """Go on in a forked process, where nothing of the parent's is in their storage."""
         self._pid = os.getpid()
         self._thread = _Thread()
 
     def record(self, attributes: Attributes, samples: Samples) -> None:
         """Record single samples of a pool's histograms, each with the span that was current."""
+        self.collected = self.collected or bool(samples)
         for name, values in samples.items():
             histogram = self._histograms.get(name)
             if histogram is None:  # left out of the basic ones
@@ -117,7 +119,7 @@ class PoolInstruments:
             if self.inherited:
                 if self.collected:
                     return
-                self._adopt()  # nothing of the parent's is in their storage
+                self.adopt()  # nothing of the parent's is in their storage
             collection = self._collection(metric)
             if metric.opentelemetry_name in collection.without:
                 return
@@ -136,8 +138,9 @@ class PoolInstruments:
         current = thread.collection
         if current is None or metric.name in current.asked:
             self.collected = True
+            without = self._without()
             pools = [(snapshot, pool_attributes(snapshot)) for snapshot in self._read()]
-            current = thread.collection = _Collection(self._without(), pools)
+            current = thread.collection = _Collection(without, pools)
         current.asked.add(metric.name)
         if len(current.asked) == len(self._observed):
             thread.collection = None

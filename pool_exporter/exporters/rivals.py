@@ -24,6 +24,11 @@ def real_provider(provider: MeterProvider) -> MeterProvider:
     return provider if real is None else real
 
 
+def stands_for_none(provider: MeterProvider) -> bool:
+    """Tell whether a provider is a proxy of one that was not set yet, which drops what is recorded."""
+    return getattr(provider, "_real_meter_provider", provider) is None
+
+
 def other_scopes(provider: MeterProvider, names: Iterable[str], own: str) -> dict[str, str]:
     """Return the names among `names` that another scope has an instrument of, each with that scope.
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
-from opentelemetry.metrics import get_meter_provider
+try:
+    from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+    from opentelemetry.metrics import get_meter_provider
+except ImportError as error:
+    raise ImportError(
+        "pool_exporter's PoolInstrumentor needs OpenTelemetry's API and instrumentation; "
+        "pip install 'pool_exporter[opentelemetry]' opentelemetry-instrumentation"
+    ) from error
 
 from pool_exporter.everywhere import AllInstrumentation, instrument_all
 

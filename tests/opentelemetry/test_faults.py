@@ -139,6 +139,29 @@ def test_a_provider_that_is_set_later_has_everything() -> None:
     assert told["db.client.connection.count"] == 1
 
 
+def test_a_provider_that_is_set_between_two_engines_is_one() -> None:
+    """The proxy and what it stands for are one provider: both engines are told of, and the first call can be repeated."""
+    told = run(
+        """
+        from opentelemetry.metrics import get_meter_provider, set_meter_provider
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+        first = instrument(engine, name="before", meter_provider=get_meter_provider())
+        reader = InMemoryMetricReader()
+        set_meter_provider(MeterProvider([reader]))
+        assert instrument(engine, meter_provider=get_meter_provider()) is first
+        use(3)
+        engine = create_engine("sqlite://", poolclass=QueuePool)
+        instrument(engine, name="after", meter_provider=get_meter_provider())
+        use(5)
+        print(json.dumps(told(reader)))
+        """
+    )
+    assert told["sqlalchemy.pool.checkouts"] == 8
+    assert told["db.client.connection.wait_time"] == 8
+
+
 def test_a_disabled_sdk_is_told_nothing() -> None:
     """`OTEL_SDK_DISABLED=true` is heeded, and Prometheus is not concerned."""
     assert run(
@@ -284,7 +307,7 @@ def test_a_forked_child_tells_its_own_numbers(collected_before: bool, tmp_path: 
 
 
 def test_taking_a_pool_off_and_on_again_loses_no_sample(engine: Engine) -> None:
-    """One engine that is instrumented again and again has its counts from 0, and each sample once."""
+    """One engine that is instrumented again and again counts on in the same series, and each sample once."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     pools: list[Instrumentation] = []
@@ -293,5 +316,6 @@ def test_taking_a_pool_off_and_on_again_loses_no_sample(engine: Engine) -> None:
         use(engine, 3)
         collected = collect(reader)
         pools[-1].uninstrument()
-    assert collected.value("sqlalchemy.pool.checkouts") == 3
+    assert collected.value("sqlalchemy.pool.checkouts") == 60
+    assert pools[-1].snapshot().checkouts == 3
     assert collect(reader).point("db.client.connection.use_time").count == 60

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opentelemetry.metrics._internal import _ProxyMeterProvider
 from opentelemetry.sdk.metrics import Histogram, MeterProvider, ObservableCounter, ObservableUpDownCounter
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -303,9 +304,50 @@ def test_samples_from_before_the_first_collection_are_not_lost(
         assert collect(reader).point("db.client.connection.use_time").count == 600
 
 
-def test_what_nobody_ever_collects_does_not_pile_up(engine: Engine, provider: MeterProvider) -> None:
-    """Without a collection the last samples are kept and no more."""
-    with instrument(engine, meter_provider=provider) as pool:
+def test_many_samples_before_the_first_collection_are_all_there(
+    engine: Engine, provider: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """However long the first collection takes to come: they are recorded in the background until then."""
+    with instrument(engine, meter_provider=provider):
+        for _ in range(3):
+            use(engine, 2 * MOST_SAMPLES_UNASKED)
+            PROCESS.check()
+        assert collect(reader).point("db.client.connection.wait_time").count == 6 * MOST_SAMPLES_UNASKED
+
+
+@pytest.mark.parametrize("temporality", [None, DELTA], ids=["cumulative", "delta"])
+@pytest.mark.parametrize("dropped", [True, False])
+def test_a_successor_by_the_same_name_counts_on(temporality: Any, dropped: bool) -> None:
+    """The counters of one series never go back, whichever engine they are of; nor do they disagree with histograms."""
+    reader = InMemoryMetricReader(preferred_temporality=temporality)
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    seen = []
+    for times in (20, 5, 7):
+        engine = create_engine("sqlite://", poolclass=QueuePool)
+        pool = instrument(engine, name="n", meter_provider=provider)
+        use(engine, times)
+        collected = collect(reader)
+        seen.append(
+            (
+                collected.value("sqlalchemy.pool.checkouts"),
+                collected.point("db.client.connection.use_time").count,
+                collected.value("sqlalchemy.pool.closes", sqlalchemy__pool__reason="dispose"),
+            )
+        )
+        use(engine, 1)  # after the last collection of its life
+        engine.dispose()
+        if not dropped:
+            pool.uninstrument()
+        del engine, pool
+        gc.collect()
+    each, total = [(20, 20, 0), (6, 6, 1), (8, 8, 1)], [(20, 20, 0), (26, 26, 1), (34, 34, 2)]
+    assert seen == (total if temporality is None else each)
+    provider.shutdown()
+
+
+def test_what_nobody_ever_collects_does_not_pile_up(engine: Engine) -> None:
+    """Where no provider is set the last samples are kept and no more."""
+    with instrument(engine, meter_provider=_ProxyMeterProvider()) as pool:
         use(engine, MOST_SAMPLES_UNASKED + 200)
         pool.snapshot()
         kept = pool._ledger.samples()

@@ -139,7 +139,8 @@ BY_INSTRUMENT = {
     *("opentelemetry:PoolInstruments.__init__", "opentelemetry:PoolInstruments._observable"),
     *("opentelemetry:_points_of", "telemetry:Telemetries.__init__", "telemetry:Telemetries.of"),
     *("telemetry:Telemetry.__init__", "telemetry:Telemetry._made", "telemetry:Telemetry.add"),
-    *("telemetry:Telemetry.check", "telemetry:_Subject.__init__"),
+    *("telemetry:Telemetry.check", "telemetry:_Subject.__init__", "telemetry:Telemetries._known"),
+    *("counts:Counts.keep_samples", "ledger:Ledger.keep_samples", "rivals:stands_for_none"),
 }
 """What instrument() alone calls, whose caller gets the exception."""
 
@@ -147,7 +148,8 @@ AT_OTHER_TIMES = {
     # By uninstrument() and after a fork.
     *("attach:Attachment.detach", "attach:Attachment._take_off", "naming:Names.release"),
     *("attach:still_connected", "ledger:Ledger.reset_after_fork", "naming:Names.after_fork"),
-    *("opentelemetry:PoolInstruments._adopt", "telemetry:Telemetry.remove"),
+    *("opentelemetry:PoolInstruments.adopt", "telemetry:Telemetry.remove"),
+    *("telemetry:Telemetry._keep_base", "telemetry:_added"),
     *("uses:Entry.uses_noted", "attach:Attachment.after_fork", "naming:Names.holders"),
     # With other workers to share with.
     *("ledger:Ledger.mark", "ledger:Ledger.has_open"),
@@ -195,6 +197,7 @@ OF_NO_POOL = {
     "opentelemetry:PoolInstruments._collection",
     *("opentelemetry:PoolInstruments.inherited", "opentelemetry:_Collection.__init__"),
     *("rivals:other_scopes", "rivals:real_provider", "rivals:serves_opentelemetry"),
+    "telemetry:Telemetry._others",
     *("telemetry:Telemetry._left_to_others", "telemetry:Telemetry._snapshots", "telemetry:Telemetry.relieve"),
 }
 """What is said in the log alone, since no pool is concerned."""
