@@ -26,13 +26,14 @@ from tests.opentelemetry.collecting import collect
 
 DEADLINE_SECONDS = 60
 PREAMBLE = """
-import json, os, sys
+import atexit, json, os, sys
 from prometheus_client import CollectorRegistry
 from sqlalchemy import create_engine
 from sqlalchemy.pool import QueuePool
 from pool_exporter import instrument
 
 engine = create_engine("sqlite://", poolclass=QueuePool)
+atexit.register(engine.dispose)
 
 def use(times):
     for _ in range(times):
