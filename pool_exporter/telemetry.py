@@ -35,6 +35,8 @@ MOST_SAMPLES = 65_536
 MOST_SAMPLES_UNASKED = 1_024
 """The same while no provider is set, which may never be: then the last ones are kept."""
 
+Counted = Mapping[str, Any]
+"""Values of counters by the fields of a snapshot."""
 COUNTERS = tuple(metric.field for metric in CATALOGUE if metric.kind == "counter")
 CONVENTIONAL = frozenset(m.opentelemetry_name for m in CATALOGUE if m.opentelemetry_name.startswith("db."))
 
@@ -46,6 +48,7 @@ class _Subject:
         self.pool = weakref.ref(pool)
         self.ledger: Ledger = pool._ledger
         self.attributes: Attributes = pool_attributes(pool.snapshot())
+        self.named = ("", "")  # the pool's name, and the one that it is told of by
         self.most = 0  # samples that its ledger keeps of each histogram
 
     def keep(self, most: int) -> None:
@@ -69,12 +72,12 @@ class Telemetry:
         self._registries: weakref.WeakSet[CollectorRegistry] = weakref.WeakSet()
         self._asked = False
         self._left_out: frozenset[str] = frozenset()  # histograms that somebody else has, by catalogue name
-        self._recorded = (
-            threading.RLock()
-        )  # held while samples are taken and recorded; a collection waits for it
+        # Held while samples are taken and recorded: a collection waits for a batch in flight.
+        self._recorded = threading.RLock()
+        self._names: dict[str, int] = {}  # who is told of by a name, by token
         # What the pools that are gone had counted, by their attributes: the SDK goes on from there, so that one
         # with the same attributes must, too.
-        self._bases: dict[frozenset[tuple[str, str | int]], PoolSnapshot] = {}
+        self._bases: dict[frozenset[tuple[str, str | int]], Counted] = {}
         self._instruments = self._made(provider)
 
     def _made(self, provider: MeterProvider, *, renewed: bool = False) -> PoolInstruments:
@@ -129,7 +132,8 @@ class Telemetry:
 
     def _keep_base(self, subject: _Subject, last: PoolSnapshot) -> None:
         key = frozenset(subject.attributes.items())
-        self._bases[key] = _counted_on(last, self._bases.get(key))
+        last = _counted_on(last, self._bases.get(key))
+        self._bases[key] = {name: getattr(last, name) for name in COUNTERS}
 
     def _snapshots(self) -> Iterator[PoolSnapshot]:
         """Yield a snapshot of each pool, its samples up to then recorded, in the course of a collection.
@@ -142,17 +146,16 @@ class Telemetry:
                 "OpenTelemetry's PrometheusMetricReader serves a registry that has the pools already, so that a scrape "
                 "has them twice; instrument() the engines without registry, or give the reader a registry of its own"
             )
-        seen: set[str] = set()
         for token, subject in tuple(self._subjects.items()):
             try:
-                snapshot = self._snapshot(token, subject, seen)
+                snapshot = self._snapshot(token, subject)
             except Exception as error:
                 subject.ledger.faults.report("telemetry", error)
             else:
                 if snapshot is not None:
                     yield snapshot
 
-    def _snapshot(self, token: int, subject: _Subject, seen: set[str]) -> PoolSnapshot | None:
+    def _snapshot(self, token: int, subject: _Subject) -> PoolSnapshot | None:
         """Return a pool's snapshot; None where it is gone, and what it has left is recorded."""
         pool = subject.pool()
         if pool is None or pool._gone():
@@ -163,10 +166,26 @@ class Telemetry:
         subject.keep(MOST_SAMPLES)
         with self._waited():
             snapshot, samples = pool._sampled()
-            snapshot = _with_a_name_of_its_own(snapshot, seen)
+            name = self._name_for(token, subject, snapshot.name)
+            if name != snapshot.name:
+                snapshot = replace(snapshot, name=name)
             subject.attributes = pool_attributes(snapshot)
             self._record(subject, samples)
         return _counted_on(snapshot, self._bases.get(frozenset(subject.attributes.items())))
+
+    def _name_for(self, token: int, subject: _Subject, wanted: str) -> str:
+        """Return a name that no other pool is told of by: those of two registries may have the same.
+
+        A pool keeps it for as long as its own does not change, so that its series stay its own.
+        """
+        if subject.named[0] != wanted:
+            name, number = wanted, 1
+            while self._names.get(name, token) != token and self._names[name] in self._subjects:
+                number += 1
+                name = f"{wanted}-{number}"
+            self._names[name] = token
+            subject.named = (wanted, name)
+        return subject.named[1]
 
     @contextlib.contextmanager
     def _waited(self) -> Iterator[None]:
@@ -221,8 +240,8 @@ class Telemetry:
                 self._instruments = self._made(real_provider(self._provider), renewed=True)
             else:
                 self._instruments.adopt()
-        if self._recording:
-            self._others()
+        if self._recording and not self._asked:
+            self._others()  # as each collection does, once there are some
         for subject in tuple(self._subjects.values()) if self._recording else ():
             try:
                 subject.keep(MOST_SAMPLES)
@@ -232,22 +251,12 @@ class Telemetry:
         return RELIEF_SECONDS if self._subjects else None
 
 
-def _with_a_name_of_its_own(snapshot: PoolSnapshot, seen: set[str]) -> PoolSnapshot:
-    """Return a snapshot whose name nobody else has: pools of two registries may have the same."""
-    name, number = snapshot.name, 1
-    while name in seen:
-        number += 1
-        name = f"{snapshot.name}-{number}"
-    seen.add(name)
-    return snapshot if name == snapshot.name else replace(snapshot, name=name)
-
-
-def _counted_on(snapshot: PoolSnapshot, base: PoolSnapshot | None) -> PoolSnapshot:
+def _counted_on(snapshot: PoolSnapshot, base: Counted | None) -> PoolSnapshot:
     """Return a snapshot whose counters go on from those of a pool that is gone."""
     if base is None:
         return snapshot
     return replace(
-        snapshot, **{name: _added(getattr(snapshot, name), getattr(base, name)) for name in COUNTERS}
+        snapshot, **{name: _added(getattr(snapshot, name), before) for name, before in base.items()}
     )
 
 

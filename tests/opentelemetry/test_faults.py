@@ -109,6 +109,20 @@ def test_a_missing_extra_is_an_error_that_names_the_install() -> None:
     assert "meter_provider=<object" in message
 
 
+def test_the_instrumentor_without_its_packages_names_the_install() -> None:
+    """Whoever imports it and has not what it needs is told what to install."""
+    message = run(
+        """
+        sys.modules["opentelemetry.instrumentation.instrumentor"] = None  # as if it were not installed
+        try:
+            import pool_exporter.plugins.instrumentor
+        except ImportError as error:
+            print(json.dumps(str(error)))
+        """
+    )
+    assert "pip install 'pool_exporter[opentelemetry]' opentelemetry-instrumentation" in message
+
+
 @pytest.mark.parametrize("value", ["global", 1, object(), MeterProvider])
 def test_what_is_no_provider_is_refused(value: Any, engine: Engine) -> None:
     """The error names the argument, the value and what would be right, before anything is touched."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -36,6 +37,7 @@ from tests.exporters.snapshots import snapshot
 from tests.opentelemetry.collecting import POOL, STATE, Collected, collect
 
 DELTA = dict.fromkeys((ObservableCounter, ObservableUpDownCounter, Histogram), AggregationTemporality.DELTA)
+DEADLINE_SECONDS = 20.0
 HISTOGRAMS = [metric for metric in CATALOGUE if metric.kind == "histogram"]
 OBSERVED = [metric for metric in CATALOGUE if metric.kind != "histogram"]
 by_name = pytest.mark.parametrize("metric", OBSERVED, ids=lambda metric: metric.name)
@@ -440,6 +442,71 @@ def test_pools_of_one_provider_have_names_of_their_own(
     assert collected.value("sqlalchemy.pool.checkouts", **{POOL.replace(".", "__"): "p-3"}) == 1
     for pool in made:
         pool.uninstrument()
+
+
+def test_a_pool_keeps_the_name_that_it_was_told_of_by(
+    provider: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """When the other one of its name goes, its series go on, and a third one takes the free name and its counts."""
+    engines = [create_engine("sqlite://", poolclass=QueuePool) for _ in range(3)]
+    one, other = (
+        instrument(engine, name="n", meter_provider=provider, registry=CollectorRegistry())
+        for engine in engines[:2]
+    )
+    use(engines[0], 2)
+    use(engines[1], 5)
+    assert collect(reader).pools() == {"n", "n-2"}
+    one.uninstrument()
+    third = instrument(engines[2], name="n", meter_provider=provider, registry=CollectorRegistry())
+    use(engines[2], 1)
+    collected = collect(reader)
+    values = {point.attributes[POOL]: point.value for point in collected.points("sqlalchemy.pool.checkouts")}
+    uses = {
+        point.attributes[POOL]: point.count for point in collected.points("db.client.connection.use_time")
+    }
+    assert values == uses == {"n": 3, "n-2": 5}
+    for pool in (other, third):
+        pool.uninstrument()
+
+
+def test_a_collection_waits_for_samples_that_are_being_recorded(
+    engine: Engine, provider: MeterProvider, reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the background thread has taken and not recorded yet is in the collection that comes just then."""
+    with instrument(engine, meter_provider=provider) as pool:
+        telemetry: Any = pool._telemetry
+        collect(reader)
+        PROCESS.watcher.stop()
+        use(engine, WAITING_SAMPLES + 1)
+        taken, waiting, go = threading.Event(), threading.Event(), threading.Event()
+        record, lock = telemetry._instruments.record, telemetry._recorded
+        seen: list[Collected] = []
+
+        def slowly(attributes: Any, samples: Any) -> None:
+            taken.set()
+            assert go.wait(DEADLINE_SECONDS)
+            record(attributes, samples)
+
+        def acquire(timeout: float) -> bool:
+            if not lock.acquire(False):
+                waiting.set()
+                return bool(lock.acquire(timeout=timeout))
+            return True
+
+        monkeypatch.setattr(telemetry._instruments, "record", slowly)
+        monkeypatch.setattr(telemetry, "_recorded", SimpleNamespace(acquire=acquire, release=lock.release))
+        recording = threading.Thread(target=telemetry.relieve)
+        recording.start()
+        assert taken.wait(DEADLINE_SECONDS)
+        collecting = threading.Thread(target=lambda: seen.append(collect(reader)))
+        collecting.start()
+        assert waiting.wait(DEADLINE_SECONDS)
+        go.set()
+        recording.join(DEADLINE_SECONDS)
+        collecting.join(DEADLINE_SECONDS)
+        (collected,) = seen
+        uses = collected.point("db.client.connection.use_time").count
+        assert uses == collected.value("sqlalchemy.pool.checkins") == WAITING_SAMPLES + 1
 
 
 def test_a_group_is_told_of_as_one_pool(provider: MeterProvider, reader: InMemoryMetricReader) -> None:

@@ -51,6 +51,31 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "pool_exporter"]
 
 
+@first
+@pytest.mark.parametrize("collected_before", [True, False])
+def test_a_histogram_that_another_scope_has_is_left_to_it(
+    first: str, collected_before: bool, engine: Engine, provider: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """Two of one name would count each wait twice; the other histograms are there."""
+
+    def theirs() -> None:
+        provider.get_meter("myapp.pools").create_histogram("db.client.connection.wait_time").record(1)
+
+    if first == "theirs":
+        theirs()
+    with instrument(engine, meter_provider=provider):
+        if first == "ours":
+            theirs()
+        if collected_before:
+            collect(reader)
+        for _ in range(300):
+            engine.connect().close()
+        PROCESS.check()  # as the background thread does
+        collected = collect(reader)
+    assert collected.points("db.client.connection.wait_time") == []
+    assert collected.point("db.client.connection.use_time").count == 300
+
+
 @rivals
 @first
 def test_what_another_scope_emits_is_left_to_it(
