@@ -6,7 +6,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 import pymysql
 
 from tests.postgres import DEADLINE_SECONDS, until
-from tests.support import need_tool
+from tests.support import free_port, need_tool
 
 DATABASE = "app"
 
@@ -27,7 +26,7 @@ class MariadbServer:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._program = need_tool("mariadbd", "mariadb-server")
         self._directory = directory
         self._data = directory / "data"
@@ -119,13 +118,6 @@ def running_mariadb() -> Iterator[MariadbServer]:
             server.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _account() -> tuple[int | None, int | None]:

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+
+from tests.support import free_port
 
 ROLE = "postgres"
 DATABASE = "postgres"
@@ -39,7 +40,7 @@ class PostgresServer:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._directory = directory
         self._data = directory / "data"
         self._log = directory / "log"
@@ -158,13 +159,6 @@ def until(condition: object, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"never came to be: {what}"
         time.sleep(0.005)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _account() -> tuple[int | None, int | None]:

@@ -1,9 +1,10 @@
-"""Find the programs that some tests run as real servers."""
+"""Find the programs that some tests run as real servers, and ports for them."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 
 import pytest
 
@@ -19,3 +20,9 @@ def need_tool(name: str, debian_package: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that a server may take now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

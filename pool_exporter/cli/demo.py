@@ -10,6 +10,7 @@ import sys
 import textwrap
 
 from pool_exporter.arguments import DISABLING_VARIABLE, disabled
+from pool_exporter.cli.ports import port
 from pool_exporter.demo.errors import DemoError
 from pool_exporter.demo.scenarios import DEFAULT, POLICY, SCENARIOS
 
@@ -21,7 +22,6 @@ DESCRIPTION = textwrap.fill(
     width=79,
 )
 DEFAULT_PORT = 8000
-HIGHEST_PORT = 65535
 
 _NEEDED = {
     "postgresql": ("greenlet", "starlette", "uvicorn", "asyncpg"),
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--port",
-        type=_port,
+        type=port,
         default=DEFAULT_PORT,
         help="where /metrics is served on 127.0.0.1, 0 for any free port (default: %(default)s)",
     )
@@ -121,18 +121,6 @@ def _run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
     )
     return run(options, sys.stdout)
-
-
-def _port(text: str) -> int:
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= HIGHEST_PORT:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: give a port from 1 to {HIGHEST_PORT}, or 0 for any free one"
-        )
-    return port
 
 
 def _seconds(text: str) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pool_exporter.arguments import DISABLING_VARIABLE, disabled
 from pool_exporter.cli.errors import CommandError
+from pool_exporter.cli.ports import port
 from pool_exporter.drill.errors import DrillError
 from pool_exporter.drill.scale import FACTOR
 from pool_exporter.drill.scenario import Scenario
@@ -25,7 +26,6 @@ DESCRIPTION = textwrap.fill(
     width=79,
 )
 EVERYTHING = "all"
-HIGHEST_PORT = 65535
 MOST_JOBS = 64
 
 _NEEDED = ("greenlet", "starlette", "uvicorn", "asyncpg", "psycopg")
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("prometheus", "alertmanager"):
         parser.add_argument(
             f"--{name}-port",
-            type=_port,
+            type=port,
             default=0,
             metavar="PORT",
             help=f"where {name} listens on 127.0.0.1, to look at it meanwhile (default: any free port)",
@@ -111,18 +111,6 @@ def _listed() -> str:
             if scenario.innocent is wanted
         ]
     return "\n".join(lines)
-
-
-def _port(text: str) -> int:
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= HIGHEST_PORT:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: give a port from 1 to {HIGHEST_PORT}, or 0 for any free one"
-        )
-    return port
 
 
 def _jobs(text: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,16 +18,11 @@ from pool_exporter.cli import main
 from pool_exporter.rules import ALERTS, PREFIX
 from pool_exporter.rules.inhibition import MUTES
 from tests.demo.running import ending, until
-from tests.support import need_tool
+from tests.support import free_port, need_tool
 
 HERE = Path(__file__).resolve().parents[2] / "alerts"
 EXAMPLE = HERE / "alertmanager.example.yml"
 PAIRS = [(cause, symptom) for cause, symptoms in MUTES.items() for symptom in symptoms]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Alertmanager:

@@ -22,8 +22,8 @@ from pool_exporter.catalogue import CATALOGUE
 from pool_exporter.rules import RuleOptions, rendered
 from pool_exporter.vocabularies import OPENTELEMETRY, PROMETHEUS, VOCABULARIES, Vocabulary
 from tests.demo.running import a_demo, ending, until
-from tests.demo.test_prometheus_scrape import Prometheus, free_port
-from tests.support import need_tool
+from tests.demo.test_prometheus_scrape import Prometheus
+from tests.support import free_port, need_tool
 
 HEALTHY_SECONDS = 20
 TROUBLE_SECONDS = 72

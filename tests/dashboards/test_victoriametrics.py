@@ -12,8 +12,7 @@ import pytest
 
 from pool_exporter.dashboards import NAMES, Words, dashboard
 from tests.demo.running import ending, until
-from tests.demo.test_prometheus_scrape import free_port
-from tests.support import need_tool
+from tests.support import free_port, need_tool
 
 from .grafana import answer, asked, choosing
 from .linter import panels_of

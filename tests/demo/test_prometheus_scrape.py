@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import need_tool
+from tests.support import free_port, need_tool
 
 from .running import a_demo, ending, until
 
@@ -61,11 +60,6 @@ class Prometheus:
             return value if 0 < value < math.inf else None
 
         return until(found, f"{query} > 0")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,8 @@ import yaml
 from pool_exporter.dashboards import NAMES
 from tests.dashboards.node import run_node
 from tests.demo.running import ending, until
-from tests.demo.test_prometheus_scrape import free_port
 from tests.postgres import DATABASE, ROLE, PostgresServer, running_server
-from tests.support import need_tool
+from tests.support import free_port, need_tool
 
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -30,10 +30,10 @@ from pool_exporter import Instrumentation, instrument, start_server
 from pool_exporter.catalogue import CATALOGUE, Metric
 from pool_exporter.vocabularies import POOL_ATTRIBUTE, attribute_of
 from tests.demo.running import ending, until
-from tests.demo.test_prometheus_scrape import Prometheus, free_port
+from tests.demo.test_prometheus_scrape import Prometheus
 from tests.opentelemetry.receivers import Attributes, Buckets, Receiver, grpc_receiver, http_receiver
 from tests.postgres import DATABASE, PostgresServer, running_server
-from tests.support import need_tool
+from tests.support import free_port, need_tool
 
 NAME = "wire"
 ROLE = "wire"

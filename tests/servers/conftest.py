@@ -19,7 +19,8 @@ import psutil
 import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from tests.postgres import PostgresServer, _free_port, until
+from tests.postgres import PostgresServer, until
+from tests.support import free_port
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CLIENTS = 16
@@ -183,7 +184,7 @@ class Start:
 
         With a `driver` its workers have a database with a table of orders, and a directory to share.
         """
-        port = _free_port()
+        port = free_port()
         directory = self._directory / str(len(self.started))
         directory.mkdir()
         environment = dict(environment or {})

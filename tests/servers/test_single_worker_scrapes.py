@@ -14,7 +14,8 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.postgres import _free_port, until
+from tests.postgres import until
+from tests.support import free_port
 
 from .conftest import Server, Start
 
@@ -112,7 +113,7 @@ def listener(port: int) -> int | None:
 @pytest.mark.parametrize("command", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])
 def test_one_worker_serves_and_another_takes_its_place(start: Start, command: tuple[str, ...]) -> None:
     """start_server() from three workers: one has the port; when it is killed, another has it."""
-    metrics = _free_port()
+    metrics = free_port()
     server = start(None, *command, "3", environment={"METRICS_PORT": str(metrics)})
     ready(server)
     until(lambda: listener(metrics), "one worker listens")

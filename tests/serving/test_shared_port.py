@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from pool_exporter import start_server
 from pool_exporter.serving import server as serving
-from tests.postgres import _free_port, until
+from tests.postgres import until
+from tests.support import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def start(port: int) -> serving.MetricsServer:
 
 def test_the_file_goes_with_the_server(tmp_path: Path) -> None:
     """Its holder takes it away; what is left of a killed one is an empty file."""
-    with start(_free_port()) as server:
+    with start(free_port()) as server:
         assert server.serving
         assert len(list(tmp_path.iterdir())) == 1
     assert not server.serving
@@ -39,7 +40,7 @@ def test_the_file_goes_with_the_server(tmp_path: Path) -> None:
 
 def test_a_second_one_in_the_same_process_is_an_error() -> None:
     """It would wait for itself."""
-    port = _free_port()
+    port = free_port()
     with start(port), pytest.raises(OSError, match="Address already in use"):
         start(port)
 
@@ -48,7 +49,7 @@ def test_a_second_one_in_the_same_process_is_an_error() -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_child_keeps_neither_port_nor_turn() -> None:
     """What the serving worker has forked may outlive it: another worker serves all the same."""
-    port = _free_port()
+    port = free_port()
     with start(port):
         child = os.fork()
         if child == 0:
@@ -94,7 +95,7 @@ def test_without_a_usable_file_workers_share_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     """One serves, and the others wait; nothing raises because of a file."""
-    port = _free_port()
+    port = free_port()
     path = Path(serving.Turn("127.0.0.1", port)._path)
     if trouble == "directory":
         path.mkdir()
