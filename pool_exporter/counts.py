@@ -16,12 +16,9 @@ from pool_exporter.catalogue import (
     OTHER,
     SUSPICION_KINDS,
 )
-from pool_exporter.records import Exemplar, HistogramSnapshot
+from pool_exporter.records import Exemplar, HistogramSnapshot, Sample
 
 HISTOGRAMS = tuple(metric.name for metric in CATALOGUE if metric.kind == "histogram")
-
-Sample = float | tuple[float, Any]
-"""The seconds of one sample; with the sampled span's context that was current, if there was one."""
 
 
 class Histogram:

@@ -13,13 +13,14 @@ from pool_exporter.capture.attach import Attachment, still_connected
 from pool_exporter.capture.describe import pool_state
 from pool_exporter.catalogue import resolve_buckets
 from pool_exporter.deferring import PATIENCE_SECONDS
-from pool_exporter.ledger import Ledger, Samples
+from pool_exporter.ledger import Ledger
 from pool_exporter.records import (
     HeldConnection,
     PoolSample,
     PoolSnapshot,
     PoolState,
     PoolStatus,
+    Samples,
     TimeoutReport,
 )
 from pool_exporter.reporting import Reports, timeout_note

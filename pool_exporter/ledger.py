@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from threading import get_ident
 
 from pool_exporter.counting import Counting
-from pool_exporter.counts import Sample
 from pool_exporter.holding import held_connection
 from pool_exporter.leaks import Observation
 from pool_exporter.probing import Probe
-from pool_exporter.records import HeldConnection, LeakReport, PoolSnapshot, PoolState
+from pool_exporter.records import HeldConnection, LeakReport, PoolSnapshot, PoolState, Samples
 from pool_exporter.snapshotting import Moment, make_snapshot
 from pool_exporter.uses import Entry, Use
-
-Samples = Mapping[str, Sequence[Sample]]
-"""Single samples of histograms by their catalogue names, the oldest first."""
 
 SURE_SECONDS = 1.0
 """How long a use must seem to have ended before that is believed, where another thread may be at work."""

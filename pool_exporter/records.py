@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+Sample = float | tuple[float, Any]
+"""The seconds of one sample; with the sampled span's context that was current, if there was one."""
+Samples = Mapping[str, Sequence[Sample]]
+"""Single samples of histograms by their catalogue names, the oldest first."""
 
 
 class Exemplar(NamedTuple):

@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from pool_exporter.catalogue import CATALOGUE
 from pool_exporter.exporters.identity import Attributes, pool_attributes
-from pool_exporter.exporters.opentelemetry import SCOPE, PoolInstruments, Samples
+from pool_exporter.exporters.opentelemetry import SCOPE, PoolInstruments
 from pool_exporter.exporters.rivals import other_scopes, real_provider, serves_opentelemetry, stands_for_none
 from pool_exporter.exports import Bounds, Export, ExportOptions, Exports
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.ledger import Ledger
-from pool_exporter.records import PoolSnapshot, PoolState
+from pool_exporter.records import PoolSnapshot, PoolState, Samples
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

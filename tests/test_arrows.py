@@ -38,7 +38,7 @@ ROOMS = {
     "faults": set(),
     "holding": {"probing", "records", "uses"},
     "leaks": {"counts", "uses"},
-    "ledger": {"counting", "counts", "holding", "leaks", "probing", "records", "snapshotting", "uses"},
+    "ledger": {"counting", "holding", "leaks", "probing", "records", "snapshotting", "uses"},
     "middleware": {"arguments", "owners"},
     "naming": set(),
     "owners": {"arguments"},

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pool_exporter.catalogue import Detail, Metric, opentelemetry_metrics
 from pool_exporter.exporters.families import as_text
 from pool_exporter.exporters.identity import Attributes, pool_attributes
-from pool_exporter.records import PoolSnapshot
+from pool_exporter.records import PoolSnapshot, Samples
 from pool_exporter.vocabularies import attribute_of
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ SCOPE = "pool_exporter"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 """The semantic conventions by which the names, units and attributes are."""
 
-Samples = Mapping[str, Sequence[float | tuple[float, Any]]]
-"""Single samples of histograms, in seconds, by catalogue name; with the span's context where there was one."""
 Point = tuple[Attributes, float]
 Points = Callable[[PoolSnapshot, Attributes], list[Point]]
 
@@ -38,10 +36,11 @@ Points = Callable[[PoolSnapshot, Attributes], list[Point]]
 class PoolInstruments:
     """The instruments of one meter provider, for all of its pools.
 
-    `read` gives the snapshots, once in each collection, and records what there is to record. `bounds` are advice: a view overrules them. `without` gives
-    the OpenTelemetry names of what is not to be emitted; `failed` is told what went wrong in a callback, which
-    the SDK would only log. In a process that was forked after a collection
-    they do nothing: their storage has the parent's numbers, so it needs `renewed` ones.
+    `read` gives the snapshots, once in each collection, and records what there is to record. `bounds` are
+    advice: a view overrules them. `without` gives the OpenTelemetry names of what is not to be observed;
+    `failed` is told what went wrong in a callback, which the SDK would only log. In a process that was forked
+    after something was collected or recorded they do nothing: their storage has the parent's numbers, so it
+    needs `renewed` ones.
     """
 
     def __init__(
