@@ -17,7 +17,8 @@ from pool_exporter.arguments import DEFAULT, Default, disabled
 from pool_exporter.capture.attribution import Attribution
 from pool_exporter.capture.creation import existing_engines, tell_of_new_engines
 from pool_exporter.catalogue import Detail
-from pool_exporter.instrument import _known, instrument, tell, untell
+from pool_exporter.exporters.rivals import real_provider
+from pool_exporter.instrument import FOLLOWERS, _known, instrument, tell, untell
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.leaks import LeakPolicy
 from pool_exporter.options import check_options
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pool_exporter")
 
 _LOCK = threading.RLock()  # guards _CURRENT
-_CURRENT: list[AllInstrumentation] = []  # the one that is in force, if any
+_CURRENT: list[AllInstrumentation] = []  # those in force: what was asked for goes before what was not
+_END: list[Callable[[], None]] = []  # what ends our hearing of new engines, while we do
 
 
 def _after_fork() -> None:
@@ -43,33 +45,36 @@ if hasattr(os, "register_at_fork"):
 class AllInstrumentation:
     """What `instrument_all()` returns: every engine's instrumentation, and the way back.
 
-    As a context manager it calls `uninstrument()` at the end.
+    As a context manager it calls `uninstrument()` at the end. `asked`: whether the application asked for
+    it, and not only who started the program.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], *, asked: bool = True) -> None:
         self._options = dict(options)
+        self._asked = asked
         self._made: weakref.WeakSet[Instrumentation] = weakref.WeakSet()
         self._told: weakref.WeakSet[Instrumentation] = weakref.WeakSet()
-        self._end: Callable[[], None] = lambda: None
 
     @property
     def instrumentations(self) -> list[Instrumentation]:
         """Return the instrumentations that it made, of engines that are still there."""
         return list(self._made)
 
-    def _begin(self) -> None:
-        self._end = tell_of_new_engines(self._take_in)
-        for engine in existing_engines():
-            self._take_in(engine)
+    def _different(self, options: Mapping[str, Any]) -> list[str]:
+        """Return the names of the options that are not its own."""
+        return [
+            name
+            for name, value in options.items()
+            if real_provider(self._options[name]) != real_provider(value)
+        ]
 
     def _take_in(self, engine: Engine) -> None:
         """Instrument an engine, unless the application has done so itself. Never raises."""
         try:
             known = _known(engine)
-            if known is None:
+            if known is None or (self._asked and known._implicit and known not in self._made):
                 made = instrument(engine, **self._options)
                 made._implicit = True
-                made._heir_is_told = self._told.add
                 self._made.add(made)
             elif self._options["meter_provider"] is not None:
                 options = check_options(name=None, **self._options)
@@ -86,14 +91,18 @@ class AllInstrumentation:
         with _LOCK:
             if self in _CURRENT:
                 _CURRENT.remove(self)
-                self._end()
-        for made in list(self._made):
-            if made._implicit:
-                made.uninstrument()
-        for told in list(self._told):
-            untell(told)
-        self._made.clear()
-        self._told.clear()
+            if not _CURRENT:
+                _stop()
+            for made in list(self._made):
+                if made._implicit:
+                    made.uninstrument()
+            for told in list(self._told):
+                untell(told)
+            self._made.clear()
+            self._told.clear()
+            if _CURRENT:  # which has the engines again that this one took from it
+                for engine in existing_engines():
+                    _take_in(engine)
 
     def __enter__(self) -> AllInstrumentation:
         return self
@@ -105,6 +114,25 @@ class AllInstrumentation:
         traceback: TracebackType | None,
     ) -> None:
         self.uninstrument()
+
+
+def _take_in(engine: Engine) -> None:
+    """Let everything in force have an engine that was made, or was instrumented by itself. Never raises."""
+    for current in tuple(_CURRENT):
+        current._take_in(engine)
+
+
+def _start() -> None:
+    """Hear of new engines from now on, if we do not yet."""
+    if not _END:
+        FOLLOWERS.append(_take_in)
+        _END.append(tell_of_new_engines(_take_in))
+
+
+def _stop() -> None:
+    if _END:
+        FOLLOWERS.remove(_take_in)
+        _END.pop()()
 
 
 def instrument_all(
@@ -140,20 +168,30 @@ def instrument_all(
         "detail": detail,
         "group": group,
     }
+    return in_force(options)
+
+
+def in_force(options: Mapping[str, Any], *, asked: bool = True) -> AllInstrumentation:
+    """Put in force what `instrument_all()` describes; where it was not `asked` for, beside what is or will be.
+
+    Then an engine is instrumented as the application has it, and the meter provider is told of it all the same.
+    """
     if disabled():
-        return AllInstrumentation(options)
+        return AllInstrumentation(options, asked=asked)
     check_options(name=None, **options)
     with _LOCK:
         for current in _CURRENT:
-            different = [name for name, value in options.items() if current._options[name] != value]
-            if different:
-                name = different[0]
+            if current._asked is not asked:
+                continue
+            for name in current._different(options):
                 raise ValueError(
                     f"{name}={options[name]!r}: all engines are instrumented already, with "
                     f"{name}={current._options[name]!r}; call instrument_all() once, or uninstrument() the first before"
                 )
             return current
-        made = AllInstrumentation(options)
-        _CURRENT.append(made)
-        made._begin()
+        made = AllInstrumentation(options, asked=asked)
+        _CURRENT.insert(0 if asked else len(_CURRENT), made)
+        _start()
+        for engine in existing_engines():
+            made._take_in(engine)
     return made

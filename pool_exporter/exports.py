@@ -119,6 +119,10 @@ class Exports:
         """Return the export of every registry."""
         return list(self._by_registry.values())
 
+    def registries(self) -> list[CollectorRegistry]:
+        """Return every registry that has pools."""
+        return list(self._by_registry)
+
     def all(self) -> list[Export]:
         """Return every export that there is."""
         found = [*self.served(), *self._others]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from pool_exporter.arguments import (
     DEFAULT,
@@ -19,7 +18,7 @@ from pool_exporter.capture.attach import Attachment, active_tap, root_engine, se
 from pool_exporter.capture.attribution import Attribution
 from pool_exporter.capture.describe import default_name
 from pool_exporter.catalogue import Detail, resolve_buckets
-from pool_exporter.exporters.rivals import real_provider
+from pool_exporter.exporters.rivals import real_provider, serves_opentelemetry
 from pool_exporter.exports import Bounds, Export, ExportOptions
 from pool_exporter.grouping import Group, Member
 from pool_exporter.instrumentation import Instrumentation, NullInstrumentation
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
 
     from pool_exporter.telemetry import Telemetry
 
-logger = logging.getLogger("pool_exporter")
+FOLLOWERS: list[Callable[[Engine], None]] = []
+"""Called with each engine that `instrument()` was called for, whether that went well or not; must not raise."""
 
 
 def instrument(
@@ -93,24 +93,30 @@ def instrument(
         raise not_an_engine(engine)
     with PROCESS.lock:
         known = _known(root)
-        if known is not None and known._implicit and options != known.options:
-            known.uninstrument()  # what is asked for goes before what was done unasked
-            made = _new(root, options)
-            _tell_as_before(known, root, made)
-            return made
-        if known is not None:
+        if registry is DEFAULT:
+            options = options._replace(registry=_default_registry(known, options))
+        try:
+            if known is not None and known._implicit and options != known.options:
+                known.uninstrument()  # what is asked for goes before what was done unasked
+                known = None
+            if known is None:
+                return _new(root, options)
             known._implicit = False
             return _again(known, root, options)
-        return _new(root, options)
+        finally:
+            for follow in tuple(FOLLOWERS):
+                follow(root)
 
 
-def _tell_as_before(known: _Instrumented | _Grouped, engine: Engine, made: Instrumentation) -> None:
-    """Tell of a pool, for as long as was to be told of `known`, whose place it took."""
-    try:
-        if tell(engine, known.options):
-            known._heir_is_told(made)
-    except ValueError as error:
-        PROCESS.warn_once("OpenTelemetry is not told any more of the pool %r: %s", known.name, error)
+def _default_registry(known: _Instrumented | _Grouped | None, options: Options) -> CollectorRegistry | None:
+    """Return the registry of a call that names none."""
+    if known is None:
+        return options.registry
+    if not known._implicit:
+        return known.options.registry
+    if known._told._telemetry is not None and serves_opentelemetry(REGISTRY):
+        return None  # its reader goes on serving the pool there, by its OpenTelemetry names
+    return options.registry
 
 
 def tell(engine: Engine, wanted: Options) -> bool:
@@ -125,7 +131,7 @@ def tell(engine: Engine, wanted: Options) -> bool:
         telemetry = PROCESS.telemetry(wanted._replace(registry=known.options.registry))
         if telemetry is None:
             return False
-        telemetry.add(known._told, known.options.registry)
+        telemetry.add(known._told)
         return True
 
 
@@ -169,7 +175,7 @@ def _new(engine: Engine, options: Options) -> Instrumentation:
         pool = _Instrumented(options.name or default_name(engine), ledger, attachment, options)
         pool._name = export.names.claim(pool._name, pool)
         if telemetry is not None:
-            telemetry.add(pool, options.registry)
+            telemetry.add(pool)
     PROCESS.look_soon()
     return pool
 
@@ -182,7 +188,7 @@ def _tell_of_group(group: Group, telemetry: Telemetry | None, options: Options) 
             f"meter_provider={options.meter_provider!r}: the group {group.name!r} tells another one already; "
             "give every instrument() of one group the same"
         )
-    telemetry.add(group, options.registry)
+    telemetry.add(group)
 
 
 def _attached(engine: Engine, ledger: Ledger, mode: str, options: Options) -> Attachment:

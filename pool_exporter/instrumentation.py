@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -49,8 +48,6 @@ class Instrumentation:
     def __init__(self, name: str, ledger: Ledger, attachment: Attachment | None) -> None:
         self._token = _next_token()  # tells pools apart that have the same name one after the other
         self._implicit = False  # whether nobody asked for this engine in particular
-        # Called with what takes its place where that is told of only because this one was.
-        self._heir_is_told: Callable[[Instrumentation], None] = lambda heir: None
         self._name = name
         self._ledger = ledger
         self._attachment = attachment

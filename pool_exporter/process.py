@@ -17,7 +17,8 @@ from pool_exporter.sharing import Sharing
 from pool_exporter.watcher import Watcher
 
 if TYPE_CHECKING:
-    from pool_exporter.telemetry import Telemetries, Telemetry
+    from pool_exporter.telemetries import Telemetries
+    from pool_exporter.telemetry import Telemetry
 
 logger = logging.getLogger("pool_exporter")
 
@@ -61,7 +62,7 @@ class _Process:
         if options.meter_provider is None:
             return None
         if self._telemetries is None:  # not every process pays for the import
-            telemetries = import_module("pool_exporter.telemetry").Telemetries
+            telemetries = import_module("pool_exporter.telemetries").Telemetries
             self._telemetries = telemetries(self.exports, self.warn_once)
         found: Telemetry = self._telemetries.of(
             options.meter_provider,

@@ -5,18 +5,25 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
 from pool_exporter.catalogue import CATALOGUE
+from pool_exporter.departed import Departed
 from pool_exporter.exporters.identity import Attributes, pool_attributes
-from pool_exporter.exporters.opentelemetry import SCOPE, PoolInstruments
-from pool_exporter.exporters.rivals import other_scopes, real_provider, serves_opentelemetry, stands_for_none
-from pool_exporter.exports import Bounds, Export, ExportOptions, Exports
+from pool_exporter.exporters.opentelemetry import SCOPE, PoolInstruments, Reading
+from pool_exporter.exporters.rivals import (
+    other_scopes,
+    reader_count,
+    real_provider,
+    serves_opentelemetry,
+    stands_for_none,
+)
+from pool_exporter.exports import Export
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.ledger import Ledger
 from pool_exporter.records import PoolSnapshot, PoolState, Samples
@@ -35,9 +42,6 @@ MOST_SAMPLES = 65_536
 MOST_SAMPLES_UNASKED = 1_024
 """The same while no provider is set, which may never be: then the last ones are kept."""
 
-Counted = Mapping[str, Any]
-"""Values of counters by the fields of a snapshot."""
-COUNTERS = tuple(metric.field for metric in CATALOGUE if metric.kind == "counter")
 CONVENTIONAL = frozenset(m.opentelemetry_name for m in CATALOGUE if m.opentelemetry_name.startswith("db."))
 
 
@@ -48,6 +52,7 @@ class _Subject:
         self.pool = weakref.ref(pool)
         self.ledger: Ledger = pool._ledger
         self.attributes: Attributes = pool_attributes(pool.snapshot())
+        self.observed: PoolSnapshot | None = None  # what was told of it last
         self.named = ("", "")  # the pool's name, and the one that it is told of by
         self.most = 0  # samples that its ledger keeps of each histogram
 
@@ -64,26 +69,30 @@ class Telemetry:
     It lives as long as the provider, whose instruments call it, or one of its pools, which holds it.
     """
 
-    def __init__(self, provider: MeterProvider, own: Export, warn_once: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        provider: MeterProvider,
+        own: Export,
+        registries: Callable[[], Iterable[CollectorRegistry]],
+        warn_once: Callable[..., None],
+    ) -> None:
         self.own = own  # the pools that go to no registry, which have their names and groups here
         self._provider = provider
+        self._registries = registries  # all that have pools
         self._warn_once = warn_once
         self._subjects: dict[int, _Subject] = {}  # by token
-        self._registries: weakref.WeakSet[CollectorRegistry] = weakref.WeakSet()
         self._asked = False
         self._left_out: frozenset[str] = frozenset()  # histograms that somebody else has, by catalogue name
         # Held while samples are taken and recorded: a collection waits for a batch in flight.
         self._recorded = threading.RLock()
         self._names: dict[str, int] = {}  # who is told of by a name, by token
-        # What the pools that are gone had counted, by their attributes: the SDK goes on from there, so that one
-        # with the same attributes must, too.
-        self._bases: dict[frozenset[tuple[str, str | int]], Counted] = {}
+        self._departed = Departed(lambda: reader_count(provider) == 1)
         self._instruments = self._made(provider)
 
     def _made(self, provider: MeterProvider, *, renewed: bool = False) -> PoolInstruments:
         return PoolInstruments(
             provider,
-            self._snapshots,
+            self._readings,
             self.own.bounds,
             detail=self.own.detail,
             without=self._left_to_others,
@@ -104,10 +113,8 @@ class Telemetry:
                 "of its own (PrometheusMetricReader takes one too, and both can be served)"
             )
 
-    def add(self, pool: Instrumentation, registry: CollectorRegistry | None) -> None:
+    def add(self, pool: Instrumentation) -> None:
         """Tell the provider of a pool from now on."""
-        if registry is not None:
-            self._registries.add(registry)
         subject = self._subjects[pool._token] = _Subject(pool)
         subject.keep(MOST_SAMPLES if self._recording else MOST_SAMPLES_UNASKED)
         pool._telemetry = self
@@ -127,41 +134,43 @@ class Telemetry:
         if subject is not None:
             self._take_over(subject, subject.ledger.samples)
             subject.keep(0)
-            if final:
-                self._keep_base(subject, pool.snapshot())
+            self._departed.add(pool.snapshot(), subject.attributes, subject.observed, final=final)
 
-    def _keep_base(self, subject: _Subject, last: PoolSnapshot) -> None:
-        key = frozenset(subject.attributes.items())
-        last = _counted_on(last, self._bases.get(key))
-        self._bases[key] = {name: getattr(last, name) for name in COUNTERS}
+    def _readings(self) -> Iterator[Reading]:
+        """Yield each pool as it is, its samples up to then recorded, in the course of a collection.
 
-    def _snapshots(self) -> Iterator[PoolSnapshot]:
-        """Yield a snapshot of each pool, its samples up to then recorded, in the course of a collection.
-
-        A pool that fails costs only itself.
+        Then those that are gone since the last one. A pool that fails costs only itself.
         """
         self._asked = True
-        if any(serves_opentelemetry(registry) for registry in self._registries):
+        if self._subjects and any(serves_opentelemetry(registry) for registry in self._registries()):
             self._warn_once(
-                "OpenTelemetry's PrometheusMetricReader serves a registry that has the pools already, so that a scrape "
-                "has them twice; instrument() the engines without registry, or give the reader a registry of its own"
+                "OpenTelemetry's PrometheusMetricReader serves a registry that has pools by their Prometheus names as well, "
+                "so that a scrape has the same metrics twice; instrument() every engine with meter_provider and without "
+                "registry, or give the reader a registry of its own"
             )
+        present = set()
         for token, subject in tuple(self._subjects.items()):
             try:
-                snapshot = self._snapshot(token, subject)
+                reading = self._reading(token, subject)
             except Exception as error:
                 subject.ledger.faults.report("telemetry", error)
             else:
-                if snapshot is not None:
-                    yield snapshot
+                if reading is not None:
+                    present.add(frozenset(reading.attributes.items()))
+                    yield reading
+        try:
+            yield from self._departed.farewells(present)
+        except Exception as error:
+            self.failed(error)
 
-    def _snapshot(self, token: int, subject: _Subject) -> PoolSnapshot | None:
-        """Return a pool's snapshot; None where it is gone, and what it has left is recorded."""
+    def _reading(self, token: int, subject: _Subject) -> Reading | None:
+        """Return a pool as it is; None where it is gone, and what it has left is recorded."""
         pool = subject.pool()
         if pool is None or pool._gone():
             self._subjects.pop(token, None)
             self._take_over(subject, subject.ledger.samples)
-            self._keep_base(subject, subject.ledger.snapshot(PoolState.unknown("")))
+            last = subject.ledger.snapshot(PoolState.unknown(""))
+            self._departed.add(last, subject.attributes, subject.observed, final=True)
             return None
         subject.keep(MOST_SAMPLES)
         with self._waited():
@@ -169,9 +178,10 @@ class Telemetry:
             name = self._name_for(token, subject, snapshot.name)
             if name != snapshot.name:
                 snapshot = replace(snapshot, name=name)
-            subject.attributes = pool_attributes(snapshot)
+            subject.attributes = attributes = pool_attributes(snapshot)
             self._record(subject, samples)
-        return _counted_on(snapshot, self._bases.get(frozenset(subject.attributes.items())))
+        subject.observed = self._departed.counted_on(snapshot, attributes)
+        return Reading(subject.observed, attributes)
 
     def _name_for(self, token: int, subject: _Subject, wanted: str) -> str:
         """Return a name that no other pool is told of by: those of two registries may have the same.
@@ -234,7 +244,7 @@ class Telemetry:
         None where there is no pool.
         """
         if self._instruments.inherited:
-            self._bases.clear()  # the parent's
+            self._departed.clear()
             self._recorded = threading.RLock()
             if self._instruments.collected:
                 self._instruments = self._made(real_provider(self._provider), renewed=True)
@@ -249,70 +259,3 @@ class Telemetry:
             except Exception as error:
                 subject.ledger.faults.report("telemetry", error)
         return RELIEF_SECONDS if self._subjects else None
-
-
-def _counted_on(snapshot: PoolSnapshot, base: Counted | None) -> PoolSnapshot:
-    """Return a snapshot whose counters go on from those of a pool that is gone."""
-    if base is None:
-        return snapshot
-    return replace(
-        snapshot, **{name: _added(getattr(snapshot, name), before) for name, before in base.items()}
-    )
-
-
-def _added(now: Any, before: Any) -> Any:
-    if now is None or before is None:
-        return before if now is None else now
-    if isinstance(now, Mapping):
-        return {key: now.get(key, 0) + before.get(key, 0) for key in {**before, **now}}
-    return now + before
-
-
-class Telemetries:
-    """Every meter provider's telemetry. Providers are held weakly."""
-
-    def __init__(self, exports: Exports, warn_once: Callable[..., None]) -> None:
-        self._exports = exports
-        self._warn_once = warn_once
-        self._by_provider: weakref.WeakKeyDictionary[MeterProvider, weakref.ref[Telemetry]] = (
-            weakref.WeakKeyDictionary()
-        )
-
-    def of(self, provider: MeterProvider, options: ExportOptions, bounds: Bounds) -> Telemetry:
-        """Return a provider's telemetry, its instruments made.
-
-        Raises `ValueError` where its pools have other buckets or another level of detail.
-        """
-        telemetry = self._known(provider)
-        if telemetry is None:
-            own = Export(options.detail, bounds)
-            telemetry = Telemetry(provider, own, self._warn_once)
-            self._exports.add(own)
-            self._by_provider[provider] = weakref.ref(telemetry)
-        else:
-            telemetry.own.check_same(options, "meter provider")
-        return telemetry
-
-    def _known(self, provider: MeterProvider) -> Telemetry | None:
-        """Return what there is for a provider, which may have been a proxy when it was first given."""
-        for known, ref in tuple(self._by_provider.items()):
-            telemetry = ref()
-            if telemetry is not None and real_provider(known) is real_provider(provider):
-                return telemetry
-        return None
-
-    def relieve(self) -> float | None:
-        """Record what has waited long enough; return the seconds until the next time, None for never."""
-        pauses = []
-        for ref in tuple(self._by_provider.values()):
-            telemetry = ref()
-            if telemetry is None:
-                continue
-            try:
-                pause = telemetry.relieve()
-            except Exception as error:
-                telemetry.failed(error)
-                pause = RELIEF_SECONDS
-            if pause is not None:
-                pauses.append(pause)
-        return min(pauses, default=None)

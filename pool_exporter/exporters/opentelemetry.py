@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pool_exporter.catalogue import Detail, Metric, opentelemetry_metrics
 from pool_exporter.exporters.families import as_text
-from pool_exporter.exporters.identity import Attributes, pool_attributes
+from pool_exporter.exporters.identity import Attributes
 from pool_exporter.records import PoolSnapshot, Samples
 from pool_exporter.vocabularies import attribute_of
 
@@ -33,10 +33,18 @@ Point = tuple[Attributes, float]
 Points = Callable[[PoolSnapshot, Attributes], list[Point]]
 
 
+class Reading(NamedTuple):
+    """What one collection observes of a pool; of one that is gone, only what it had counted."""
+
+    snapshot: PoolSnapshot
+    attributes: Attributes
+    gone: bool = False
+
+
 class PoolInstruments:
     """The instruments of one meter provider, for all of its pools.
 
-    `read` gives the snapshots, once in each collection, and records what there is to record. `bounds` are
+    `read` gives the pools, once in each collection, and records what there is to record. `bounds` are
     advice: a view overrules them. `without` gives the OpenTelemetry names of what is not to be observed;
     `failed` is told what went wrong in a callback, which the SDK would only log. In a process that was forked
     after something was collected or recorded they do nothing: their storage has the parent's numbers, so it
@@ -46,7 +54,7 @@ class PoolInstruments:
     def __init__(
         self,
         provider: MeterProvider,
-        read: Callable[[], Iterable[PoolSnapshot]],
+        read: Callable[[], Iterable[Reading]],
         bounds: Mapping[str, Sequence[float]],
         *,
         detail: Detail = "full",
@@ -57,6 +65,7 @@ class PoolInstruments:
         from opentelemetry.metrics import Observation  # noqa: PLC0415 - an optional dependency
 
         self._observation = Observation
+        self._without_span = _context(None)  # what is counted is of no span, also not of that which collects
         self.collected = False  # whether the SDK has something in its storage
         self._pid = os.getpid()
         self._read = read
@@ -96,7 +105,7 @@ class PoolInstruments:
             histogram = self._histograms.get(name)
             if histogram is None:  # left out of the basic ones
                 continue
-            record, without_span = histogram.record, _context(None)
+            record, without_span = histogram.record, self._without_span
             for value in values:
                 if isinstance(value, tuple):
                     record(value[0], attributes, _context(value[1]))
@@ -122,9 +131,11 @@ class PoolInstruments:
             collection = self._collection(metric)
             if metric.opentelemetry_name in collection.without:
                 return
-            for snapshot, attributes in collection.pools:
-                for labelled, value in points(snapshot, attributes):
-                    yield self._observation(value, labelled)
+            for reading in collection.pools:
+                if reading.gone and metric.kind != "counter":
+                    continue
+                for labelled, value in points(reading.snapshot, reading.attributes):
+                    yield self._observation(value, labelled, self._without_span)
         except Exception as error:
             self._failed(error)
 
@@ -138,8 +149,7 @@ class PoolInstruments:
         if current is None or metric.name in current.asked:
             self.collected = True
             without = self._without()
-            pools = [(snapshot, pool_attributes(snapshot)) for snapshot in self._read()]
-            current = thread.collection = _Collection(without, pools)
+            current = thread.collection = _Collection(without, list(self._read()))
         current.asked.add(metric.name)
         if len(current.asked) == len(self._observed):
             thread.collection = None
@@ -149,7 +159,7 @@ class PoolInstruments:
 class _Collection:
     """What one collection observes, and which metrics have asked for it."""
 
-    def __init__(self, without: frozenset[str], pools: list[tuple[PoolSnapshot, Attributes]]) -> None:
+    def __init__(self, without: frozenset[str], pools: list[Reading]) -> None:
         self.without = without
         self.pools = pools
         self.asked: set[str] = set()

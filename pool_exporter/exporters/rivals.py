@@ -29,6 +29,14 @@ def stands_for_none(provider: MeterProvider) -> bool:
     return getattr(provider, "_real_meter_provider", provider) is None
 
 
+def reader_count(provider: MeterProvider) -> int | None:
+    """Return how many readers collect what a provider is told, None where that cannot be seen."""
+    readers = getattr(
+        getattr(real_provider(provider), "_measurement_consumer", None), "_reader_storages", None
+    )
+    return None if readers is None else len(readers)
+
+
 def other_scopes(provider: MeterProvider, names: Iterable[str], own: str) -> dict[str, str]:
     """Return the names among `names` that another scope has an instrument of, each with that scope.
 

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import URL, Engine
 from sqlalchemy.engine import CreateEnginePlugin
 
+from pool_exporter.arguments import checked_detail, checked_name
 from pool_exporter.exporters.rivals import serves_opentelemetry
 from pool_exporter.instrument import instrument
 
@@ -55,7 +56,15 @@ class PoolPlugin(CreateEnginePlugin):
                     f"{key}={value!r} in the database URL: there are {', '.join(PREFIX + one for one in OPTIONS)}, "
                     "each once; give others to create_engine() as pool_exporter={…}"
                 )
-            self._options[option] = value
+            self._check(key, option, value)
+            self._options[option] = value  # the deployment's word goes before the program's
+
+    @staticmethod
+    def _check(key: str, option: str, value: str) -> None:
+        try:
+            checked_detail(value) if option == "detail" else checked_name(value, option)
+        except ValueError as error:
+            raise ValueError(f"{key}={value!r} in the database URL: {error}") from error
 
     def update_url(self, url: URL) -> URL:
         """Return the URL without what is meant for this plugin, which a driver would not know."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
 
 import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import QueuePool
 
-from pool_exporter import instrument
+from pool_exporter import everywhere, instrument, instrument_all
 from pool_exporter.capture.attach import active_tap
 from pool_exporter.plugins.instrumentor import PoolInstrumentor
 from tests.opentelemetry.collecting import collect
@@ -29,10 +32,18 @@ def instrumentor() -> Iterator[PoolInstrumentor]:
     yield made
     if made.is_instrumented_by_opentelemetry:
         made.uninstrument()
+    for current in tuple(everywhere._CURRENT):
+        current.uninstrument()
 
 
 def made(name: str) -> Engine:
     return create_engine("sqlite://", poolclass=QueuePool, pool_logging_name=name)
+
+
+def owner(engine: Engine) -> Any:
+    tap = active_tap(engine)
+    assert tap is not None
+    return tap.owner
 
 
 def use(engine: Engine) -> None:
@@ -95,6 +106,7 @@ def test_it_undoes_cleanly(
             assert active_tap(engine) is None
             assert type(engine.pool) is QueuePool
             use(engine)
+        collect(reader)  # what was counted last
         assert told(reader) == {}
         assert URL.__dict__["_instantiate_plugins"] is original
 
@@ -120,6 +132,111 @@ def test_what_the_application_instruments_keeps_prometheus_and_is_told_too(
     assert told(reader) == {}
     instrument(engine).uninstrument()
     assert active_tap(engine) is None
+
+
+@pytest.mark.parametrize("first", ["instrumentor", "application"])
+def test_instrument_all_of_the_application_keeps_prometheus_and_is_told_too(
+    first: str, instrumentor: PoolInstrumentor, provider: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """An application's own `instrument_all()` has its options whichever comes first, and can end first or last."""
+    registry = CollectorRegistry()
+    original = URL.__dict__["_instantiate_plugins"]
+    before = made("before")
+    if first == "instrumentor":
+        instrumentor.instrument(meter_provider=provider)
+    everything = instrument_all(registry=registry, statements=False)
+    if first == "application":
+        instrumentor.instrument(meter_provider=provider)
+    after = made("after")
+    for engine in (before, after):
+        use(engine)
+    for name in ("before", "after"):
+        assert checkouts(registry, name) == told(reader)[name] == 1
+    assert owner(after).options.statements is False
+    if first == "instrumentor":
+        everything.uninstrument()
+        for engine in (before, after, made("later")):
+            use(engine)
+            assert owner(engine).options.statements is True
+        assert checkouts(registry, "before") is None
+        assert {"before": 2, "after": 2, "later": 1}.items() <= told(reader).items()
+        instrumentor.uninstrument()
+    else:
+        instrumentor.uninstrument()
+        use(before)
+        assert checkouts(registry, "before") == 2
+        collect(reader)
+        assert told(reader) == {}
+        everything.uninstrument()
+    assert active_tap(before) is active_tap(after) is None
+    assert URL.__dict__["_instantiate_plugins"] is original
+
+
+def test_an_engine_instrumented_again_is_told_again(
+    instrumentor: PoolInstrumentor, provider: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """What the application takes off and puts on again goes on being told of."""
+    registry = CollectorRegistry()
+    engine = made("orders")
+    instrumentor.instrument(meter_provider=provider)
+    for number in (1, 2):
+        with instrument(engine, registry=registry):
+            use(engine)
+            assert told(reader)["orders"] == number
+            assert checkouts(registry, "orders") == 1
+
+
+def test_a_call_that_fails_leaves_the_engine_as_it_was(
+    instrumentor: PoolInstrumentor, provider: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """An `instrument()` that is refused takes nothing off."""
+    registry = CollectorRegistry()
+    instrument(made("other"), registry=registry, detail="basic")
+    engine = made("orders")
+    instrumentor.instrument(meter_provider=provider)
+    with pytest.raises(ValueError, match="detail='full': this registry's pools"):
+        instrument(engine, registry=registry)
+    use(engine)
+    assert told(reader)["orders"] == 1
+
+
+def test_where_opentelemetry_serves_the_default_registry_an_instrument_of_its_own_goes_on_there(
+    instrumentor: PoolInstrumentor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With OTEL_METRICS_EXPORTER=prometheus a call that names no registry is served by that reader, once."""
+    registry = CollectorRegistry()
+    for name in ("instrument", "options", "arguments"):
+        monkeypatch.setattr(import_module(f"pool_exporter.{name}"), "REGISTRY", registry)
+    reader = PrometheusMetricReader(registry=registry)
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    engine = made("orders")
+    instrumentor.instrument(meter_provider=provider)
+    instrument(engine, name="mine")
+    use(engine)
+    text = generate_latest(registry).decode()
+    (line,) = (
+        line
+        for line in text.splitlines()
+        if line.startswith("sqlalchemy_pool_checkouts_total") and '="mine"' in line
+    )
+    assert 'db_client_connection_pool_name="mine"' in line
+    assert line.endswith(" 1.0")
+    provider.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [
+        ("engine", r"call pool_exporter\.instrument\(engine, meter_provider="),
+        ("bogus", "there are registry, meter_provider"),
+    ],
+)
+def test_an_option_that_there_is_not_is_an_error(
+    option: str, remedy: str, instrumentor: PoolInstrumentor
+) -> None:
+    """OpenTelemetry's own SQLAlchemyInstrumentor takes an engine; here the error says what to call instead."""
+    with pytest.raises(TypeError, match=f"{option}=1: .*{remedy}"):
+        instrumentor.instrument(**{option: 1})
 
 
 def test_options_are_those_of_instrument_all(

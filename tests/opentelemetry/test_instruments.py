@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 from opentelemetry.metrics._internal import _ProxyMeterProvider
-from opentelemetry.sdk.metrics import Histogram, MeterProvider, ObservableCounter, ObservableUpDownCounter
+from opentelemetry.sdk.metrics import (
+    AlwaysOnExemplarFilter,
+    Histogram,
+    MeterProvider,
+    ObservableCounter,
+    ObservableUpDownCounter,
+)
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     ExponentialHistogramDataPoint,
@@ -22,14 +28,16 @@ from opentelemetry.sdk.metrics.view import (
     ExponentialBucketHistogramAggregation,
     View,
 )
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from prometheus_client import REGISTRY, CollectorRegistry
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool, QueuePool
 
 from pool_exporter import PoolSnapshot, instrument
 from pool_exporter.catalogue import CATALOGUE, Metric
+from pool_exporter.departed import FAREWELL_SECONDS, Departed
 from pool_exporter.exporters.identity import pool_attributes, split_server
-from pool_exporter.exporters.opentelemetry import PoolInstruments
+from pool_exporter.exporters.opentelemetry import PoolInstruments, Reading
 from pool_exporter.process import PROCESS
 from pool_exporter.telemetry import MOST_SAMPLES, MOST_SAMPLES_UNASKED, WAITING_SAMPLES
 from pool_exporter.vocabularies import attribute_of
@@ -53,7 +61,7 @@ def told(provider: MeterProvider, **changes: Any) -> None:
     """Tell a provider of a synthetic pool whose every number is known."""
     instruments = PoolInstruments(
         provider,
-        lambda: [snapshot(**changes)],
+        lambda: [Reading(snapshot(**changes), pool_attributes(snapshot(**changes)))],
         {metric.name: metric.buckets for metric in HISTOGRAMS},
     )
     provider.kept = instruments  # type: ignore[attr-defined]  # as long as the provider
@@ -387,14 +395,100 @@ def test_samples_that_come_too_fast_are_a_reported_fault(
 def test_an_uninstrumented_pool_is_told_of_no_more(
     engine: Engine, provider: MeterProvider, reader: InMemoryMetricReader
 ) -> None:
-    """Its counts are gone from the next collection on; its last samples are recorded."""
+    """What it had counted is told once more, with its last samples; what it is, no more."""
     with instrument(engine, name="orders", meter_provider=provider):
         use(engine, 2)
         assert collect(reader).value("sqlalchemy.pool.checkouts") == 2
         use(engine, 3)
+    use(engine, 7)
     collected = collect(reader)
-    assert collected.points("sqlalchemy.pool.checkouts") == []
+    assert collected.value("sqlalchemy.pool.checkouts") == 5
     assert collected.point("db.client.connection.wait_time").count == 5
+    assert collected.points("db.client.connection.max") == []
+    assert collected.points("sqlalchemy.pool.info") == []
+    assert collect(reader).points("sqlalchemy.pool.checkouts") == []
+
+
+def test_a_pool_that_has_counted_nothing_since_is_gone_at_once(
+    engine: Engine, provider: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """There is nothing to tell once more."""
+    with instrument(engine, meter_provider=provider):
+        use(engine)
+        collect(reader)
+    assert collect(reader).points("sqlalchemy.pool.checkouts") == []
+
+
+def test_an_engine_that_lives_between_two_collections_is_counted(reader: InMemoryMetricReader) -> None:
+    """A job that makes an engine, uses it and lets it go has its counts told, also as differences."""
+    deltas = InMemoryMetricReader(preferred_temporality=DELTA)
+    provider = MeterProvider([deltas], shutdown_on_exit=False)
+    for name in ("first", "first", "second"):
+        engine = create_engine("sqlite://", poolclass=QueuePool)
+        instrument(engine, name=name, meter_provider=provider)
+        use(engine, 3)
+        engine.dispose()
+        del engine
+        gc.collect()
+    collected = collect(deltas)
+    pool = POOL.replace(".", "__")
+    for name, count in (("first", 6), ("second", 3)):
+        assert collected.value("sqlalchemy.pool.checkouts", **{pool: name}) == count
+        assert collected.point("db.client.connection.wait_time", **{pool: name}).count == count
+    assert collect(deltas).points("sqlalchemy.pool.checkouts") == []
+    provider.shutdown()
+
+
+def test_each_of_several_readers_is_told_of_a_pool_that_went(engine: Engine) -> None:
+    """Nobody says who collects, so that one that is gone is told of to all."""
+    readers = [InMemoryMetricReader(), InMemoryMetricReader()]
+    provider = MeterProvider(readers, shutdown_on_exit=False)
+    with instrument(engine, meter_provider=provider):
+        use(engine, 3)
+    for reader in (*readers, *readers):
+        assert collect(reader).value("sqlalchemy.pool.checkouts") == 3
+    provider.shutdown()
+
+
+def test_several_readers_have_some_time_and_at_least_one_collection() -> None:
+    """A pool that went is told of for two minutes, and once to who comes later than that."""
+    now = [100.0]
+    departed = Departed(lambda: False, lambda: now[0])
+    gone = snapshot()
+    departed.add(gone, pool_attributes(gone), gone, final=True)
+    for seconds in (0.0, FAREWELL_SECONDS - 1, FAREWELL_SECONDS + 500):
+        now[0] = 100 + seconds
+        assert [reading.snapshot for reading in departed.farewells(set())] == [gone]
+    assert list(departed.farewells(set())) == []
+
+
+def test_a_namesake_that_is_there_is_told_of_once(
+    provider: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """Where a pool has taken the place of the one that went, it alone is told of, and counts on."""
+    for again in (False, True):
+        engine = create_engine("sqlite://", poolclass=QueuePool)
+        made = instrument(engine, name="same", meter_provider=provider)
+        use(engine, 2)
+        if not again:
+            made.uninstrument()
+    assert collect(reader).value("sqlalchemy.pool.checkouts") == 4
+    made.uninstrument()
+    assert collect(reader).points("sqlalchemy.pool.checkouts") == []
+
+
+def test_counts_are_of_no_span(engine: Engine, reader: InMemoryMetricReader) -> None:
+    """Not even of the one in which somebody collects, as a traced request for metrics does."""
+    provider = MeterProvider([reader], exemplar_filter=AlwaysOnExemplarFilter(), shutdown_on_exit=False)
+    with instrument(engine, meter_provider=provider):
+        use(engine)
+        span = NonRecordingSpan(
+            SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+        )
+        with use_span(span):
+            point = collect(reader).point("sqlalchemy.pool.checkouts")
+    assert [exemplar.trace_id for exemplar in point.exemplars] == [None]
+    provider.shutdown()
 
 
 def test_an_engine_that_is_dropped_is_told_of_no_more(
@@ -410,8 +504,10 @@ def test_an_engine_that_is_dropped_is_told_of_no_more(
     del engine
     gc.collect()
     collected = collect(reader)
-    assert collected.points("sqlalchemy.pool.checkouts") == []
+    assert collected.value("sqlalchemy.pool.checkouts") == 8
     assert collected.point("db.client.connection.wait_time").count == 8
+    assert collected.points("db.client.connection.count") == []
+    assert collect(reader).points("sqlalchemy.pool.checkouts") == []
 
 
 def test_a_provider_that_is_dropped_goes() -> None:
@@ -521,8 +617,10 @@ def test_a_group_is_told_of_as_one_pool(provider: MeterProvider, reader: InMemor
     assert collected.pools() == {"tenants"}
     assert collected.value("sqlalchemy.pool.checkouts") == 6
     assert collected.point("db.client.connection.wait_time").count == 6
+    collect(reader)
     for pool in made:
         pool.uninstrument()
+    collect(reader)
     assert collect(reader).points("sqlalchemy.pool.checkouts") == []
 
 

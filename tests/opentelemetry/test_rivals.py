@@ -14,7 +14,7 @@ from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 
 from pool_exporter import instrument
 from pool_exporter.process import PROCESS
@@ -179,5 +179,34 @@ def test_a_reader_that_serves_the_registry_later_is_warned_of(
             collect(reader)
         later.shutdown()
     (warning,) = said(caplog)
-    assert warning.startswith("OpenTelemetry's PrometheusMetricReader serves a registry that has the pools")
+    assert warning.startswith("OpenTelemetry's PrometheusMetricReader serves a registry that has pools")
     assert "give the reader a registry of its own" in warning
+
+
+def test_two_vocabularies_in_one_registry_are_warned_of(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One engine told of through a reader, another in that reader's registry: metrics of one name from both."""
+    registry = CollectorRegistry()
+    _, provider = served(registry)
+    other = create_engine("sqlite://", pool_logging_name="other")
+    with instrument(engine, name="one", meter_provider=provider), instrument(other, registry=registry):
+        assert said(caplog) == []
+        for _ in range(2):
+            generate_latest(registry)
+    provider.shutdown()
+    (warning,) = said(caplog)
+    assert "so that a scrape has the same metrics twice" in warning
+
+
+def test_a_registry_served_by_who_is_told_of_no_pool_is_no_matter(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Metrics of other things may come into the same registry from OpenTelemetry."""
+    registry = CollectorRegistry()
+    _, provider = served(registry)
+    provider.get_meter("mine").create_counter("orders").add(1)
+    with instrument(engine, registry=registry):
+        assert "orders_total" in generate_latest(registry).decode()
+    provider.shutdown()
+    assert said(caplog) == []

@@ -68,6 +68,7 @@ def test_a_url_asks_for_it(
     assert active_tap(engine) is None
     assert type(engine.pool) is QueuePool
     assert checkouts(REGISTRY, "url-orders") is None
+    collect(reader)
     assert collect(reader).points("sqlalchemy.pool.checkouts") == []
 
 

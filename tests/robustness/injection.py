@@ -15,11 +15,13 @@ from pool_exporter import (
     counting,
     counts,
     deferring,
+    departed,
     holding,
     leaks,
     ledger,
     naming,
     snapshotting,
+    telemetries,
     telemetry,
     uses,
 )
@@ -45,7 +47,7 @@ def functions() -> dict[str, FunctionType]:
     found = {}
     for module in [
         *(*modules, ledger, counting, uses, counts, deferring, holding, leaks, snapshotting, naming),
-        *(telemetry, identity, opentelemetry, rivals),
+        *(telemetry, telemetries, departed, identity, opentelemetry, rivals),
     ]:
         for function in _functions_of(module):
             name = (

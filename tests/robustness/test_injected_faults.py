@@ -137,9 +137,10 @@ BY_INSTRUMENT = {
     *("seam:_make_seam", "seam:_queue_overrides", "seam:_recreate", "seam:_return_conn", "seam:share"),
     *("tap:Tap.__init__", "tap:Tap.add_engine"),
     *("opentelemetry:PoolInstruments.__init__", "opentelemetry:PoolInstruments._observable"),
-    *("opentelemetry:_points_of", "telemetry:Telemetries.__init__", "telemetry:Telemetries.of"),
+    *("departed:Departed.__init__", "opentelemetry:_context"),
+    *("opentelemetry:_points_of", "telemetries:Telemetries.__init__", "telemetries:Telemetries.of"),
     *("telemetry:Telemetry.__init__", "telemetry:Telemetry._made", "telemetry:Telemetry.add"),
-    *("telemetry:Telemetry.check", "telemetry:_Subject.__init__", "telemetry:Telemetries._known"),
+    *("telemetry:Telemetry.check", "telemetry:_Subject.__init__", "telemetries:Telemetries._known"),
     *("counts:Counts.keep_samples", "ledger:Ledger.keep_samples", "rivals:stands_for_none"),
 }
 """What instrument() alone calls, whose caller gets the exception."""
@@ -149,7 +150,7 @@ AT_OTHER_TIMES = {
     *("attach:Attachment.detach", "attach:Attachment._take_off", "naming:Names.release"),
     *("attach:still_connected", "ledger:Ledger.reset_after_fork", "naming:Names.after_fork"),
     *("opentelemetry:PoolInstruments.adopt", "telemetry:Telemetry.remove"),
-    *("telemetry:Telemetry._keep_base", "telemetry:_added"),
+    *("departed:Departed.add", "departed:Departed.clear", "departed:_counters", "departed:_added"),
     *("uses:Entry.uses_noted", "attach:Attachment.after_fork", "naming:Names.holders"),
     # With other workers to share with.
     *("ledger:Ledger.mark", "ledger:Ledger.has_open"),
@@ -188,7 +189,7 @@ GUARDS = {
     *("dialect:_begin", "dialect:_ping_begun", "dialect:_ping_ended"),
     *("seam:_announce", "seam:_withdraw", "seam:_not_begun", "seam:_gave_up", "seam:_fault"),
     *("seam:_SharedFairy._checkin", "tap:Tap.fault", "tap:_record_collected"),
-    *("opentelemetry:PoolInstruments._observe", "telemetry:Telemetries.relieve"),
+    *("opentelemetry:PoolInstruments._observe", "telemetries:Telemetries.relieve"),
 }
 """What keeps the others' faults from the application: its whole body is a `try`, or a report."""
 
@@ -197,8 +198,9 @@ OF_NO_POOL = {
     "opentelemetry:PoolInstruments._collection",
     *("opentelemetry:PoolInstruments.inherited", "opentelemetry:_Collection.__init__"),
     *("rivals:other_scopes", "rivals:real_provider", "rivals:serves_opentelemetry"),
+    *("departed:Departed.farewells", "rivals:reader_count"),
     "telemetry:Telemetry._others",
-    *("telemetry:Telemetry._left_to_others", "telemetry:Telemetry._snapshots", "telemetry:Telemetry.relieve"),
+    *("telemetry:Telemetry._left_to_others", "telemetry:Telemetry._readings", "telemetry:Telemetry.relieve"),
 }
 """What is said in the log alone, since no pool is concerned."""
 

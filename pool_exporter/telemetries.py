@@ -1,0 +1,64 @@
+"""Keep the telemetry of every OpenTelemetry meter provider that is told of a pool."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pool_exporter.exporters.rivals import real_provider
+from pool_exporter.exports import Bounds, Export, ExportOptions, Exports
+from pool_exporter.telemetry import RELIEF_SECONDS, Telemetry
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+
+
+class Telemetries:
+    """Every meter provider's telemetry. Providers are held weakly."""
+
+    def __init__(self, exports: Exports, warn_once: Callable[..., None]) -> None:
+        self._exports = exports
+        self._warn_once = warn_once
+        self._by_provider: weakref.WeakKeyDictionary[MeterProvider, weakref.ref[Telemetry]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def of(self, provider: MeterProvider, options: ExportOptions, bounds: Bounds) -> Telemetry:
+        """Return a provider's telemetry, its instruments made.
+
+        Raises `ValueError` where its pools have other buckets or another level of detail.
+        """
+        telemetry = self._known(provider)
+        if telemetry is None:
+            own = Export(options.detail, bounds)
+            telemetry = Telemetry(provider, own, self._exports.registries, self._warn_once)
+            self._exports.add(own)
+            self._by_provider[provider] = weakref.ref(telemetry)
+        else:
+            telemetry.own.check_same(options, "meter provider")
+        return telemetry
+
+    def _known(self, provider: MeterProvider) -> Telemetry | None:
+        """Return what there is for a provider, which may have been a proxy when it was first given."""
+        for known, ref in tuple(self._by_provider.items()):
+            telemetry = ref()
+            if telemetry is not None and real_provider(known) is real_provider(provider):
+                return telemetry
+        return None
+
+    def relieve(self) -> float | None:
+        """Record what has waited long enough; return the seconds until the next time, None for never."""
+        pauses = []
+        for ref in tuple(self._by_provider.values()):
+            telemetry = ref()
+            if telemetry is None:
+                continue
+            try:
+                pause = telemetry.relieve()
+            except Exception as error:
+                telemetry.failed(error)
+                pause = RELIEF_SECONDS
+            if pause is not None:
+                pauses.append(pause)
+        return min(pauses, default=None)
