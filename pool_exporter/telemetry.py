@@ -142,7 +142,7 @@ class Telemetry:
         Then those that are gone since the last one. A pool that fails costs only itself.
         """
         self._asked = True
-        if self._subjects and any(serves_opentelemetry(registry) for registry in self._registries()):
+        if any(serves_opentelemetry(registry) for registry in self._registries()):
             self._warn_once(
                 "OpenTelemetry's PrometheusMetricReader serves a registry that has pools by their Prometheus names as well, "
                 "so that a scrape has the same metrics twice; instrument() every engine with meter_provider and without "
