@@ -57,8 +57,17 @@ def told(reader):
 
 def run(program: str, **environment: str) -> Any:
     """Run a program in a fresh interpreter, which must say nothing on stderr; return its JSON."""
+    # Python 3.13 warns of each SQLite connection that nobody closed; a child of a fork ends with its parent's.
     process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(program)],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore::ResourceWarning",
+            "-c",
+            PREAMBLE + textwrap.dedent(program),
+        ],
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,

@@ -144,7 +144,12 @@ def test_the_driver_never_sees_what_is_ours(engines: list[Any]) -> None:
         ("&pool_exporter_nmae=x", None, ValueError, r"pool_exporter_nmae='x'.*pool_exporter_name, pool_"),
         ("&pool_exporter_registry=x", None, ValueError, "give others to create_engine"),
         ("&pool_exporter_name=a&pool_exporter_name=b", None, ValueError, r"\('a', 'b'\).*each once"),
-        ("&pool_exporter_detail=some", None, ValueError, "pool_exporter_detail='some' in the database URL: detail='some'"),
+        (
+            "&pool_exporter_detail=some",
+            None,
+            ValueError,
+            "pool_exporter_detail='some' in the database URL: detail='some'",
+        ),
         ("&pool_exporter_name=a&pool_exporter_group=b", None, ValueError, "a group has one name"),
         ("", "orders", TypeError, r"pool_exporter='orders': expected a dict"),
         ("", ["name"], TypeError, r"pool_exporter=\['name'\]: expected a dict"),
