@@ -242,21 +242,24 @@ class Counting(Deferring):
     def _adopt(self, entry: Entry, connection_key: int, fairy_ref: Any, now: float) -> None:
         if entry.connection_key is None:
             self._connected(entry, connection_key, None, now)
-        if fairy_ref is not None:
+        if fairy_ref is not None and entry.use is None:  # else it has ended, and the next has begun
             self.counts.adopted += 1
-            self._begin_use(Use.of(entry, fairy_ref, now))
+            use = entry.use = Use.of(entry, fairy_ref, now)
+            use.thread = 0  # any
+            self._begin_use(use)
 
     def checked_out(self, use: Use, *, adopted: bool) -> None:
         """Begin a use by the checkout event, where the acquire could not be followed.
 
         The same fairy may be reported again, after a retry in the course of one acquire.
         """
-        self._do(self._checked_out, use, adopted)
+        entry = use.entry
+        if entry.use is None or entry.use.fairy_ref is not use.fairy_ref:
+            entry.use = use  # at once: its return may come before its begin is counted
+            self._do(self._checked_out, use, adopted)
 
     def _checked_out(self, use: Use, adopted: bool) -> None:
         entry = use.entry
-        if any(known.fairy_ref is use.fairy_ref for known in entry.uses):
-            return
         self.counts.adopted += adopted
         entry.returning = False
         entry.idle_seconds = use.started_at - entry.idle_since
@@ -266,8 +269,9 @@ class Counting(Deferring):
         self.counts.checkouts += 1
         use.account = self.counts.accounts.of(use.owner)
         use.goes_on()
-        use.entry.use = use
         use.entry.uses.append(use)
+        if use.ended_at is not None:
+            self._returned(use)
 
     def entry_of(self, connection_key: int) -> Entry | None:
         """Return the entry that has this open DBAPI connection, by its `id()`."""
@@ -401,7 +405,7 @@ class Counting(Deferring):
 
     def _end_silent(self, entry: Entry, now: float) -> None:
         for use in entry.uses:
-            if use.collected:
+            if use.surely_collected:
                 self._collect(entry, use, now)
             else:
                 self._check_in(entry, use, now)

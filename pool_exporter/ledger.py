@@ -226,7 +226,7 @@ class Ledger(Counting):
     def _sweep(self, now: float) -> None:
         for entry in tuple(self._entries):
             for use in tuple(entry.uses):
-                collected = use.collected
+                collected = use.surely_collected
                 if use.ended_at is not None:
                     # Its return was noted since the notes were counted. Its fairy may be gone by now,
                     # as it is after any return; so that is to be looked at first.

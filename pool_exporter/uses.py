@@ -58,7 +58,7 @@ class Use:
         self.pool_key = pool_key
         self.began = began  # when the acquire did
         self.started_at = self.active_at = began  # the use, and its last activity
-        self.thread = 0  # where it started
+        self.thread = 0  # where it started; none where it had begun before anybody looked
         # What the ledger knows of it.
         self.account: Account | None = None  # its owner's, once its begin was counted
         self.ended_at: float | None = None  # when its return was reported
@@ -97,6 +97,11 @@ class Use:
     def collected(self) -> bool:
         """Tell whether the caller dropped the fairy without closing it."""
         return self.fairy_ref() is None
+
+    @property
+    def surely_collected(self) -> bool:
+        """Tell the same where no event says so: one that was taken in may have ended normally just before."""
+        return self.thread != 0 and self.fairy_ref() is None
 
 
 class Entry:

@@ -80,17 +80,23 @@ class Tap:
         entry = mark_of(record)
         if isinstance(entry, Entry) and entry.ledger is self.ledger:
             return entry
-        entry = self._new_entry(record)
-        if record.dbapi_connection is not None:
+        made, entry = self._new_entry(record)
+        if made and record.dbapi_connection is not None:
             self.ledger.adopt(entry, id(record.dbapi_connection), record.fairy_ref)
         return entry
 
-    def _new_entry(self, record: Any) -> Entry:
+    def _new_entry(self, record: Any) -> tuple[bool, Entry]:
+        """Make a record's entry, and tell whether it is new: another thread may have been faster."""
         entry = Entry(self.ledger, id(record._ConnectionRecord__pool))
         entry.record_ref = weakref.ref(record, partial(_record_collected, entry))
-        if self.active:  # what ends after uninstrument() must not take the record from the next tap
-            setattr(record, ATTRIBUTE, entry)
-        return entry
+        if not self.active:  # what ends after uninstrument() must not take the record from the next tap
+            return True, entry
+        known = vars(record).setdefault(ATTRIBUTE, entry)
+        if known is not entry:
+            if isinstance(known, Entry) and known.ledger is self.ledger:
+                return False, known
+            setattr(record, ATTRIBUTE, entry)  # an earlier tap's, that is off
+        return True, entry
 
     def closing(self, reason: str) -> int:
         """Say why the connections that this task closes until `closing_done` are closed."""
@@ -149,7 +155,7 @@ class Tap:
 
         That is so in reduced mode, and for acquires that had begun before the pool was attached.
         """
-        if self.mode != "reduced" and followed:
+        if self.mode != "reduced" and (followed or not _reports_returns(record)):
             return
         entry = self.entry(record)
         use = Use.of(entry, record.fairy_ref, self.ledger.clock())
@@ -173,7 +179,7 @@ class Tap:
         """Report that the pool's creator returned a DBAPI connection."""
         entry = mark_of(record)
         if not isinstance(entry, Entry) or entry.ledger is not self.ledger:
-            entry = self._new_entry(record)
+            _, entry = self._new_entry(record)
         entry.close_announced = False
         self.ledger.connected(entry, id(connection), began)
 
@@ -247,6 +253,14 @@ def _recycle_reason(pool: Any, record: Any) -> str:
     if record._soft_invalidate_time > record.starttime:
         return "soft_invalidated"
     return "dispose"
+
+
+def _reports_returns(record: Any) -> bool:
+    """Tell whether a record's pool has the seam: until then, nothing says that a use ends.
+
+    What is out when the pool gets it is taken in then.
+    """
+    return hasattr(type(record._ConnectionRecord__pool), ATTRIBUTE)
 
 
 def _has_room(pool: Any) -> bool:

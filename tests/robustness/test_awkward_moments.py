@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AssertionPool, QueuePool, StaticPool
 
-from pool_exporter import instrument
+from pool_exporter import Instrumentation, instrument
+from pool_exporter.capture.attach import Attachment, active_tap
+from pool_exporter.counting import Counting
 from pool_exporter.process import PROCESS
+from pool_exporter.uses import Entry
 from tests.laws import assert_laws
 from tests.postgres import PostgresServer
 
@@ -129,3 +132,120 @@ def test_a_refused_connect_is_told_by_the_drivers_own_error() -> None:
     with pytest.raises(OperationalError):
         engine.connect()
     assert dict(pool.snapshot().connect_errors or {}) == {"psycopg.OperationalError": 1}
+
+
+def assert_nothing_leaked(engine: Engine, pool: Instrumentation) -> None:
+    """Assert that nothing is out, was collected or went wrong, also after the next use of each connection."""
+    with engine.connect(), engine.connect():
+        pass
+    gc.collect()
+    after = pool.snapshot()
+    assert_laws(after)
+    assert (after.uses, after.leaks_collected, after.unaccounted_slots, after.telemetry_errors) == (
+        0,
+        0,
+        0,
+        0,
+    )
+
+
+def test_uses_of_other_threads_while_a_pool_gets_its_overrides_are_no_leaks(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its listeners are there before the overrides: what begins and ends in between is not counted by halves."""
+    install = Attachment._install_seam
+
+    def late(self: Attachment, pool: Any) -> None:
+        for _ in range(3):
+            engine.connect().close()
+        install(self, pool)
+
+    with engine.connect():
+        monkeypatch.setattr(Attachment, "_install_seam", late)
+        pool = instrument(engine, registry=None)
+        assert pool.snapshot().used == 1
+    assert pool.snapshot().checkouts == 1
+    assert_nothing_leaked(engine, pool)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_connection_given_back_while_it_is_taken_in_is_no_leak(
+    again: bool, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its return was not for the use that is taken in then, nor does that hide the next one's."""
+    held = [engine.connect()]
+    adopt = Counting.adopt
+
+    def late(self: Counting, entry: Any, connection_key: int, fairy_ref: Any = None) -> None:
+        held.pop().close()
+        if again:
+            held.append(engine.connect())
+        adopt(self, entry, connection_key, fairy_ref)
+
+    monkeypatch.setattr(Counting, "adopt", late)
+    pool = instrument(engine, registry=None)
+    monkeypatch.undo()
+    if again:
+        assert pool.snapshot().used == 1
+        held.pop().close()
+    assert_nothing_leaked(engine, pool)
+
+
+def test_a_record_that_two_threads_see_first_has_one_entry(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the use would begin in one and end in the other."""
+    connection = engine.connect()
+    record = connection.connection._connection_record
+    met = []
+
+    class Met(Entry):
+        __slots__ = ()
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            if not met:
+                met.append(self)
+                active_tap(engine).entry(record)  # type: ignore[union-attr]  # as another thread would just then
+
+    monkeypatch.setattr("pool_exporter.capture.tap.Entry", Met)
+    pool = instrument(engine, registry=None)
+    assert len(met) == 1
+    assert pool.snapshot().used == 1
+    connection.close()
+    assert pool.snapshot().checkins == 1
+    assert_nothing_leaked(engine, pool)
+
+
+def test_a_use_that_ends_before_its_begin_is_counted_is_no_leak(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a busy ledger counts later what an event has told, the return may come first."""
+    later: list[Any] = []
+    now = Counting._do
+
+    def busy(self: Counting, operation: Any, *arguments: Any) -> None:
+        if operation.__name__ == "_checked_out":
+            later.append((operation, *arguments))
+        else:
+            now(self, operation, *arguments)
+
+    ready, go = threading.Event(), threading.Event()
+
+    def wait(*_: Any) -> None:
+        ready.set()
+        assert go.wait(20)
+
+    event.listen(engine, "connect", wait)
+    thread = threading.Thread(target=lambda: engine.connect().close())
+    thread.start()  # its acquire has begun before the pool is attached
+    assert ready.wait(20)
+    pool = instrument(engine, registry=None)
+    monkeypatch.setattr(Counting, "_do", busy)
+    go.set()
+    thread.join()
+    monkeypatch.undo()
+    assert later
+    for operation, *arguments in later:
+        now(pool._ledger, operation, *arguments)
+    assert_nothing_leaked(engine, pool)

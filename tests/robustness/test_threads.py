@@ -191,6 +191,25 @@ def test_other_threads_may_instrument_and_uninstrument_under_load(engine: Engine
         assert (now.uses, now.checkins, now.unaccounted_slots) == (0, before.checkins + 2, 0)
 
 
+def test_an_engine_instrumented_under_load_accuses_nobody(engine: Engine) -> None:
+    """However threads acquire and return while their pool is attached, none of their uses is a leak."""
+    crowd = Crowd()
+    for _ in range(6):
+        crowd.beside(lambda: engine.connect().close())
+    found: list[PoolSnapshot] = []
+
+    def turns() -> None:
+        for _ in range(30):
+            with instrument(engine, registry=None) as pool:
+                pool.snapshot()
+            found.append(pool.snapshot())
+
+    crowd.work(turns)
+    crowd.run()
+    assert len(found) == 30
+    assert [(one.leaks_collected, one.telemetry_errors) for one in found] == [(0, 0)] * 30
+
+
 def test_a_hundred_snapshots_at_once(engine: Engine) -> None:
     """A hundred threads that ask at once all get the same truth."""
     instrumentation = instrument(engine, registry=None)
