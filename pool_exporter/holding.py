@@ -13,7 +13,8 @@ def held_connection(
     """Return the record of a use as it is at `now`, a reading of the ledger's clock in seconds."""
     site = use.site
     details = probe.details(entry, use)
-    busy = bool(entry.running) or probe.busy(entry, use)
+    running = bool(entry.running)
+    busy = running or probe.busy(entry, use)
     return HeldConnection(
         pool=pool,
         owner=use.owner,
@@ -25,6 +26,7 @@ def held_connection(
         age_seconds=max(0.0, now - use.started_at),
         quiet_seconds=0.0 if busy else max(0.0, now - max(use.active_at, use.busy_at)),
         busy=busy,
+        running=running,
         in_transaction=details.in_transaction,
         backend_pid=details.backend_pid,
         local_port=details.local_port,

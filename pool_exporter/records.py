@@ -182,6 +182,8 @@ class HeldConnection:
     """Since its last activity; 0 while a statement runs or a server-side cursor is open."""
     busy: bool
     """Whether a statement runs, a server-side cursor is open or the driver is at work."""
+    running: bool
+    """Whether a statement is under way: handed to the driver, and no answer has come back yet."""
     in_transaction: bool | None
     backend_pid: int | None
     """The server's id of the connection: PostgreSQL's backend pid, MySQL's thread id."""

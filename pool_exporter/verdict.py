@@ -42,6 +42,8 @@ HANGING_SECONDS = 1.0
 QUIET_SECONDS = 10.0
 """How long a use may be quiet in a full pool before "this is load" is no longer said of it."""
 OWNER_LENGTH = 80
+BEHIND = "; the wait is behind the pool, in the database or a proxy such as PgBouncer before it"
+"""Said where the application waits for an answer; which of the two keeps it waiting cannot be seen from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,13 @@ def verdict(snapshot: PoolSnapshot, held: Sequence[HeldConnection]) -> Verdict:
 
     - `unreachable`: nothing is open, and connects have hung for a second or have only ever failed.
     - `full_leak`, `full_slow`: full, and at least half of the uses are overdue; `full_slow` if
-      most of these run a statement.
+      most of these are at work. Where most of them run a statement, the wait is behind the pool: in
+      the database or in a proxy before it, between which nothing here can tell.
     - `full_lost`: full, and at least half of the slots are in nobody's hands.
     - `full_connecting`: full, and at least half of the slots wait for the database to answer.
     - `full_load`: full, otherwise.
-    - `leak`, `slow`: uses are overdue, though the pool is not full; `slow` if all of these run a
-      statement.
+    - `leak`, `slow`: uses are overdue, though the pool is not full; `slow` if all of these are at
+      work.
     - `busy`: connections are used or asked for. `idle`: none is.
     """
     return (
@@ -120,13 +123,13 @@ def _full(snapshot: PoolSnapshot, held: Sequence[HeldConnection]) -> Verdict | N
     taken = max(taken, limit)
     overdue = [one for one in held if one.overdue is not None]
     if overdue and 2 * len(overdue) >= snapshot.uses:
-        statements = sum(one.overdue == "busy" for one in overdue)
-        slow = 2 * statements > len(overdue)
+        at_work = [one for one in overdue if one.overdue == "busy"]
+        slow = 2 * len(at_work) > len(overdue)
         return Verdict(
             "full_slow" if slow else "full_leak",
             f"full: {len(overdue)} of {_count(max(snapshot.uses, len(overdue)), 'use')} overdue, "
-            f"{_owners(overdue)}{', running statements' if slow else ''}; the oldest "
-            f"{humanised(_oldest(overdue))}{_queued(snapshot)}",
+            f"{_owners(overdue)}{_doing(at_work) if slow else ''}; the oldest "
+            f"{humanised(_oldest(overdue))}{_queued(snapshot)}{_where(overdue) if slow else ''}",
         )
     if 2 * lost >= taken:
         return Verdict(
@@ -138,7 +141,7 @@ def _full(snapshot: PoolSnapshot, held: Sequence[HeldConnection]) -> Verdict | N
         return Verdict(
             "full_connecting",
             f"full: {opening} of {taken} slots wait for the database to answer{_queued(snapshot)}; "
-            f"the longest acquire {humanised(snapshot.oldest_pending_seconds or 0.0)}",
+            f"the longest acquire {humanised(snapshot.oldest_pending_seconds or 0.0)}{BEHIND}",
         )
     return Verdict("full_load", f"full: {taken} of {limit}{_queued(snapshot)}; {_why_full(held, overdue)}")
 
@@ -170,9 +173,22 @@ def _overdue(snapshot: PoolSnapshot, held: Sequence[HeldConnection]) -> Verdict 
         "leak" if leaking else "slow",
         f"{'leak' if leaking else 'slow'}: {len(which)} of "
         f"{_count(max(snapshot.uses, len(which)), 'use')} overdue, {_owners(which)}"
-        f"{'' if leaking else ', running statements'}; the oldest {humanised(_oldest(which))}"
-        f"{_queued(snapshot)}",
+        f"{'' if leaking else _doing(which)}; the oldest {humanised(_oldest(which))}"
+        f"{_queued(snapshot)}{'' if leaking else _where(which)}",
     )
+
+
+def _doing(at_work: Sequence[HeldConnection]) -> str:
+    """Return what uses that are at work do."""
+    running = sum(one.running for one in at_work)
+    if not running:
+        return ", in a stream, COPY or commit"
+    return ", running statements" if running == len(at_work) else f", {running} running statements"
+
+
+def _where(overdue: Sequence[HeldConnection]) -> str:
+    """Return where the time goes, if that is known: most of a stream may go by in the application."""
+    return BEHIND if 2 * sum(one.running for one in overdue) > len(overdue) else ""
 
 
 def _at_work(snapshot: PoolSnapshot, held: Sequence[HeldConnection]) -> Verdict:

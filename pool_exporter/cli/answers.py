@@ -57,6 +57,7 @@ def _holder(raw: Mapping[str, Any], pool: str) -> HeldConnection:
         age_seconds=_seconds(raw, "age_seconds"),
         quiet_seconds=_seconds(raw, "quiet_seconds"),
         busy=raw.get("busy") is True,
+        running=raw.get("running") is True,
         in_transaction=raw.get("in_transaction") is True,
         backend_pid=_whole(raw, "backend_pid"),
         local_port=_whole(raw, "local_port"),

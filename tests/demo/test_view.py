@@ -39,6 +39,7 @@ def held(site: Site = ROUTE, **changes: Any) -> HeldConnection:
         "age_seconds": 12.0,
         "quiet_seconds": 11.0,
         "busy": False,
+        "running": False,
         "in_transaction": True,
         "backend_pid": 4711,
         "local_port": None,

@@ -111,6 +111,8 @@ async def test_a_long_statement_is_busy_and_never_suspected(pools: Pools) -> Non
         assert overdue(counted(pool)) == {"idle_in_transaction": 1}  # the gate
         pool.move(2)
         assert overdue(counted(pool)) == {"idle_in_transaction": 1, "busy": 1}
+        running = {one.overdue: one.running for one in pool.instrumentation.held()}
+        assert running == {"idle_in_transaction": False, "busy": True}
         await gate.execute(text("select pg_advisory_unlock(7)"))
         await waiting
         pool.check()
@@ -128,6 +130,8 @@ async def test_a_stream_is_busy_until_it_ends(pools: Pools) -> None:
     pool.move(390)
     assert overdue(counted(pool)) == {}
     assert counted(pool).oldest_quiet_seconds == 0
+    (streaming,) = pool.instrumentation.held()
+    assert (streaming.busy, streaming.running) == (True, False)
     await result.close()
     pool.move(59)
     assert overdue(counted(pool)) == {}

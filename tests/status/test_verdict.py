@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -15,6 +16,8 @@ from pool_exporter.wording import humanised
 
 from .records import full_of_leaks, held, leaking, pending, status
 
+BEHIND = "; the wait is behind the pool, in the database or a proxy such as PgBouncer before it"
+
 
 def of(made: PoolStatus) -> tuple[str, str]:
     found = verdict(made.snapshot, made.held)
@@ -24,9 +27,22 @@ def of(made: PoolStatus) -> tuple[str, str]:
 def running(number: int, age: float = 800.0) -> list[HeldConnection]:
     """Make holders whose statement has run for too long."""
     return [
-        held("job:nightly", age, busy=True, quiet_seconds=0.0, overdue="busy", in_transaction=True)
+        held(
+            "job:nightly",
+            age,
+            busy=True,
+            running=True,
+            quiet_seconds=0.0,
+            overdue="busy",
+            in_transaction=True,
+        )
         for _ in range(number)
     ]
+
+
+def streaming(number: int, age: float = 800.0) -> list[HeldConnection]:
+    """Make holders that have had a server-side cursor open for too long."""
+    return [replace(one, running=False) for one in running(number, age)]
 
 
 def full(*holders: HeldConnection, **changes: Any) -> PoolStatus:
@@ -97,7 +113,29 @@ CASES: dict[str, tuple[PoolStatus, str, str]] = {
         full(*running(3), leaking()),
         "full_slow",
         "full: 4 of 4 uses overdue, 3 from job:nightly, 1 from POST /chat/stream, running statements; "
-        "the oldest 13 min 20 s",
+        "the oldest 13 min 20 s" + BEHIND,
+    ),
+    "full of statements that are not answered, while callers queue": (
+        full(*running(2), pending_requests=pending(queued=3)),
+        "full_slow",
+        "full: 2 of 2 uses overdue, all from job:nightly, running statements; the oldest 13 min 20 s, "
+        "3 callers queued" + BEHIND,
+    ),
+    "full of streams, which may wait for their readers": (
+        full(*streaming(2)),
+        "full_slow",
+        "full: 2 of 2 uses overdue, all from job:nightly, in a stream, COPY or commit; the oldest 13 min 20 s",
+    ),
+    "full of statements and streams": (
+        full(*running(2), *streaming(1)),
+        "full_slow",
+        "full: 3 of 3 uses overdue, all from job:nightly, 2 running statements; "
+        "the oldest 13 min 20 s" + BEHIND,
+    ),
+    "full of streams and one statement": (
+        full(*running(1), *streaming(2)),
+        "full_slow",
+        "full: 3 of 3 uses overdue, all from job:nightly, 1 running statements; the oldest 13 min 20 s",
     ),
     "full of both alike": (
         full(*running(1), leaking()),
@@ -121,7 +159,7 @@ CASES: dict[str, tuple[PoolStatus, str, str]] = {
     "full of what connects": (
         full(held(), max=5, pending_requests=pending(connecting=4), oldest_pending_seconds=7.0),
         "full_connecting",
-        "full: 4 of 5 slots wait for the database to answer; the longest acquire 7 s",
+        "full: 4 of 5 slots wait for the database to answer; the longest acquire 7 s" + BEHIND,
     ),
     "one slot is free": (
         full(*(held() for _ in range(3)), max=4),
@@ -176,7 +214,13 @@ CASES: dict[str, tuple[PoolStatus, str, str]] = {
     "slow statements in a pool with room": (
         status(*running(2), held()),
         "slow",
-        "slow: 2 of 3 uses overdue, all from job:nightly, running statements; the oldest 13 min 20 s",
+        "slow: 2 of 3 uses overdue, all from job:nightly, running statements; the oldest 13 min 20 s"
+        + BEHIND,
+    ),
+    "slow streams in a pool with room": (
+        status(*streaming(1), held()),
+        "slow",
+        "slow: 1 of 2 uses overdue, from job:nightly, in a stream, COPY or commit; the oldest 13 min 20 s",
     ),
     "a leak among slow statements": (
         status(*running(2), leaking()),
