@@ -58,7 +58,8 @@ def _stale(made: Made) -> str:
 def _stale_description(made: Made) -> str:
     return (
         f"About {{{{ $value | printf `%.0f` }}}} idle connection(s) of {the_pool(made.words)} were found dead by "
-        "pre-pings, and that has gone on for hours: something ends connections before pool_recycle does. "
+        "pre-pings, and that has gone on for hours: something behind the pool (the server, a firewall, a proxy such "
+        "as PgBouncer) ends connections before pool_recycle does. "
         f"Instances: {increases_of(made, 'pre_ping_failures_total', 'window')}."
     )
 

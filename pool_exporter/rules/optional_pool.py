@@ -7,6 +7,8 @@ from pool_exporter.rules.conditions import full
 from pool_exporter.rules.recording import recorded
 from pool_exporter.rules.settings import TINY, holding, lasting, number, share, window
 from pool_exporter.rules.wording import (
+    BEHIND,
+    behind,
     holders,
     increases,
     increases_of,
@@ -35,7 +37,7 @@ def _timeouts_description(made: Made) -> str:
     return (
         f"{{{{ $value | humanizePercentage }}}} of the acquires of {the_pool(made.words)} timed out, more than "
         f"{made.text('burn')} times what the budget allows. Timeouts by instance: "
-        f"{increases_of(made, 'timeouts_total', 'window')}."
+        f"{increases_of(made, 'timeouts_total', 'window')}.{behind(made)}"
     )
 
 
@@ -51,7 +53,7 @@ def _stuck_description(made: Made) -> str:
     return (
         f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue and no connection has come back. "
         f"Callers queued: {instances(words, own(words, 'queued') + ' > 0')}. "
-        f"Held by: {holders(words)}."
+        f"Held by: {holders(words)}.{behind(made)}"
     )
 
 
@@ -69,7 +71,7 @@ def _slow_description(made: Made) -> str:
     busy = f"sum by ({words.label('instance')}) ({with_own(words.metric('overdue_uses', kind='busy'))})"
     return (
         f"{{{{ $value }}}} use(s) of {the_pool(words)} have been in one statement or stream past the LeakPolicy's "
-        f"busy time. Instances: {instances(words, busy + ' > 0')}."
+        f"busy time. {BEHIND} Instances: {instances(words, busy + ' > 0')}."
     )
 
 

@@ -6,7 +6,7 @@ from pool_exporter.rules.alert import Alert, Made
 from pool_exporter.rules.conditions import exhausted_by_leak, full
 from pool_exporter.rules.recording import lately, recorded
 from pool_exporter.rules.settings import holding, lasting, number, share, window
-from pool_exporter.rules.wording import asked, holders, instances, own, owners, the_pool, with_own
+from pool_exporter.rules.wording import asked, behind, holders, instances, own, owners, the_pool, with_own
 
 
 def _leak_description(made: Made) -> str:
@@ -35,7 +35,7 @@ def _load_description(made: Made) -> str:
     queued = instances(words, f"{own(words, 'queued')} > 0")
     return (
         f"{{{{ $value }}}} instance(s): {the_pool(words)} is full and callers queue, while the connections are at "
-        f"work: this is load, not a leak. Callers queued: {queued}. Who holds them: {holders(words)}."
+        f"work: this is load, not a leak. Callers queued: {queued}. Who holds them: {holders(words)}.{behind(made)}"
     )
 
 

@@ -10,6 +10,12 @@ MOST_LISTED = 5
 """Instances or owners that an annotation lists."""
 NOT_KNOWN = 'not known (`detail="basic"`, or attribution is off)'
 """What stands in place of owners."""
+BEHIND = (
+    "That time goes by behind the pool (unless a stream waits for its reader): in the database, or in a proxy such as "
+    "PgBouncer before it. pg_stat_activity shows what the database works on, PgBouncer's SHOW POOLS (cl_waiting) who "
+    "waits there."
+)
+"""What is known of a use that is long at work, and how to learn the rest, which no pool can see."""
 
 
 def label(words: Words, name: str) -> str:
@@ -69,6 +75,18 @@ def owners(words: Words) -> str:
     query = f"sort_desc(topk({MOST_LISTED}, {holders} > 0))"
     each = "{{ $one.Labels." + by + " }} ({{ $one.Value }})"
     return asked(words, query, each, NOT_KNOWN)
+
+
+def behind(made: Made) -> str:
+    """Return a template that says where the time goes if slots wait for an answer; nothing if none does."""
+    words = made.words
+    busy = with_own(words.metric("overdue_uses", kind="busy"))
+    opening = f"min_over_time({own(words, 'opening')}{made.over('Full.window')})"
+    each = (
+        " {{ $one.Value }} of its slots are in a long statement or stream, in a connect or in a ping. "
+        + BEHIND
+    )
+    return asked(words, f"sum({busy} or {opening}) > 0", each, "")
 
 
 def holders(words: Words) -> str:
