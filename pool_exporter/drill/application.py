@@ -52,6 +52,7 @@ def application(state: State) -> Starlette:
             Route("/batch", batch, methods=["POST"]),
             Route("/cron", cron, methods=["POST"]),
             Route("/dispose", dispose, methods=["POST"]),
+            Route("/fail", fail, methods=["POST"]),
             Route("/uninstrument", uninstrument, methods=["POST"]),
             Route("/verdict", say_verdict),
             Route("/metrics", Metrics()),
@@ -202,6 +203,12 @@ async def cron(request: Request) -> Response:
 async def dispose(request: Request) -> Response:
     """Dispose of the engine's pool, as a deploy or a change of the password does."""
     await _engine(request).dispose()
+    return PlainTextResponse("done\n")
+
+
+async def fail(request: Request) -> Response:
+    """Let one of the application's own parts fail so many times from now on."""
+    _state(request).failures[request.query_params["part"]] = round(_number(request, "times", 1))
     return PlainTextResponse("done\n")
 
 

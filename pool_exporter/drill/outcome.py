@@ -14,7 +14,7 @@ class Outcome:
     """Hold what fired and what was said.
 
     - `firings`: the first notification of each alert, in their order; seconds are as measured.
-    - `undelivered`: alerts that fired in Prometheus and of which no notification came.
+    - `undelivered`: alerts that fired in Prometheus and of which no notification came to `receiver`, in words.
     - `said`: state and words of the status page's verdict while the fault lasted; None if it did not answer.
     - `lost_scrapes`: the share of scrapes that failed, 0 to 1: what a loaded machine does to a drill.
     - `acquires`: how many the applications began; 0 would prove nothing. `peak_queued`: most callers queued.
@@ -27,6 +27,7 @@ class Outcome:
     seconds: float
     firings: Sequence[Firing] = ()
     undelivered: Sequence[str] = ()
+    receiver: str = "the receiver"
     said: tuple[str, str] | None = None
     lost_scrapes: float = 0.0
     acquires: float = 0.0
@@ -42,8 +43,7 @@ class Outcome:
             return ["nothing was asked of the pool"]
         if self.scenario.queues and not self.peak_queued:
             return ["no scrape saw a caller queue, so that this scenario showed nothing"]
-        state = self.said[0] if self.said else None
-        return problems(self.scenario.expectation, self.firings, self.undelivered, state)
+        return problems(self.scenario.expectation, self.firings, self.undelivered, self.said, self.receiver)
 
     @property
     def detected_seconds(self) -> float | None:
@@ -65,6 +65,7 @@ class Outcome:
             "expected": sorted(expectation.alerts),
             "may_fire_too": sorted(expectation.also),
             "because": self.scenario.because or None,
+            "must_say": dict(expectation.tells),
             "fired": [
                 {
                     "alert": firing.alert,

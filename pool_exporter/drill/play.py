@@ -8,17 +8,13 @@ import time
 
 from pool_exporter.drill.asking import Unanswered
 from pool_exporter.drill.outcome import Outcome
-from pool_exporter.drill.scale import minutes
 from pool_exporter.drill.scenario import Scenario
 from pool_exporter.drill.stage import Servers, Stage
-from pool_exporter.drill.verdict import first_firings, muted
+from pool_exporter.drill.watch import Watch
 from pool_exporter.vocabularies import VOCABULARIES
 
-DETECTION_MINUTES = 120
-"""How long an expected alert may take, in minutes of production."""
 SETTLING_MINUTES = 10
-"""How long the drill goes on afterwards, to see what else fires; likewise."""
-_DELIVERY_SECONDS = 5.0
+"""How long the drill goes on after detection, in minutes of production, to see what else fires."""
 _WORDS = VOCABULARIES["prometheus"]
 
 
@@ -37,39 +33,28 @@ async def play(name: str, scenario: Scenario, seed: int, servers: Servers) -> Ou
 
 
 async def _watched(stage: Stage, scenario: Scenario, seed: int, start: float) -> Outcome:
-    receiver, expected = stage.servers.receiver, scenario.expectation.alerts
+    watch = Watch(stage, start)
     await scenario.play(stage)
-
-    def detected() -> bool:
-        return expected <= {firing.alert for firing in first_firings(receiver.notices, stage.name, 0.0)}
-
-    await receiver.until(detected, minutes(DETECTION_MINUTES))
+    await watch.until_told_of(scenario.expectation.alerts, scenario.detection_minutes)
+    undelivered = await watch.untold()
     said = await _said(stage)
-    await stage.minutes(SETTLING_MINUTES)
-    fired = await _fired_in_prometheus(stage, time.monotonic() - start)
-
-    def delivered() -> bool:
-        return fired - muted(fired, stage.servers.mutes) <= {
-            firing.alert for firing in first_firings(receiver.notices, stage.name, 0.0)
-        }
-
-    undelivered: set[str] = set()
-    if not await receiver.until(delivered, _DELIVERY_SECONDS):
-        came = {firing.alert for firing in first_firings(receiver.notices, stage.name, 0.0)}
-        undelivered = fired - came - muted(fired, stage.servers.mutes)
-    job, window = f'job="{stage.name}"', f"[{round(time.monotonic() - start) + 1}s]"
+    if not undelivered:
+        await stage.minutes(SETTLING_MINUTES)
+        undelivered = await watch.untold()
+    job, window = f'job="{stage.name}"', watch.window
     acquires, pending = _WORDS.metric("acquires_total"), _WORDS.metric("pending_requests")
     return Outcome(
         name=stage.name,
         scenario=scenario,
         seed=seed,
         seconds=time.monotonic() - start,
-        firings=first_firings(receiver.notices, stage.name, stage.began),
-        undelivered=sorted(undelivered),
+        firings=watch.firings(),
+        undelivered=undelivered,
+        receiver=stage.servers.receiver.described,
         said=said,
-        acquires=await _number(stage, f"sum(max_over_time({acquires}{{{job}}}{window}))"),
-        peak_queued=await _number(stage, f'max(max_over_time({pending}{{{job},phase="queued"}}{window}))'),
-        lost_scrapes=await _number(stage, f"1 - avg(avg_over_time(up{{{job}}}{window}))"),
+        acquires=await watch.number(f"sum(max_over_time({acquires}{{{job}}}{window}))"),
+        peak_queued=await watch.number(f'max(max_over_time({pending}{{{job},phase="queued"}}{window}))'),
+        lost_scrapes=await watch.number(f"1 - avg(avg_over_time(up{{{job}}}{window}))"),
     )
 
 
@@ -80,27 +65,20 @@ async def _said(stage: Stage) -> tuple[str, str] | None:
         return None
 
 
-async def _fired_in_prometheus(stage: Stage, seconds: float) -> set[str]:
-    query = f'max_over_time(ALERTS{{alertstate="firing",job="{stage.name}"}}[{round(seconds) + 1}s])'
-    return {labels["alertname"] for labels, _ in await stage.servers.prometheus.query(query)}
-
-
-async def _number(stage: Stage, expression: str) -> float:
-    """Return the value of an expression of one series, 0 if there is none."""
-    found = await stage.servers.prometheus.query(expression)
-    return found[0][1] if found else 0.0
-
-
 async def play_all(
     scenarios: dict[str, Scenario], seed: int, servers: Servers, jobs: int, done: asyncio.Queue[Outcome]
 ) -> list[Outcome]:
-    """Play scenarios, so many at a time; put each outcome into `done` as it comes, and return all."""
+    """Play scenarios, so many at a time; put each outcome into `done` as it comes, and return all in their order."""
     turns = asyncio.Semaphore(jobs)
 
-    async def one(name: str, scenario: Scenario) -> Outcome:
+    async def one(name: str) -> Outcome:
         async with turns:
-            outcome = await play(name, scenario, seed, servers)
+            outcome = await play(name, scenarios[name], seed, servers)
         done.put_nowait(outcome)
         return outcome
 
-    return list(await asyncio.gather(*(one(name, scenario) for name, scenario in scenarios.items())))
+    # What takes longest begins first, so that nothing is left to wait for at the end.
+    order = sorted(scenarios, key=lambda name: -scenarios[name].detection_minutes)
+    outcomes = await asyncio.gather(*(one(name) for name in order))
+    by_name = {outcome.name: outcome for outcome in outcomes}
+    return [by_name[name] for name in scenarios]

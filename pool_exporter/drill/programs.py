@@ -15,10 +15,14 @@ PACKAGES: Mapping[str, str] = {
     "prometheus": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "pgbouncer": "pgbouncer",
+    "prometheus-postgres-exporter": "prometheus-postgres-exporter",
 }
 """The Debian package that brings each program."""
 ALWAYS = ("prometheus", "prometheus-alertmanager")
-OTHER_NAMES: Mapping[str, str] = {"prometheus-alertmanager": "alertmanager"}
+OTHER_NAMES: Mapping[str, str] = {
+    "prometheus-alertmanager": "alertmanager",
+    "prometheus-postgres-exporter": "postgres_exporter",
+}
 """What a program is called outside of Debian."""
 
 OLDEST_PROMETHEUS = (2, 42)

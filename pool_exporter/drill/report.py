@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from pool_exporter.drill.outcome import Outcome
-from pool_exporter.drill.scale import CHANGED_SETTINGS, FACTOR, SCRAPE_SECONDS
+from pool_exporter.drill.scale import FACTOR, SCRAPE_SECONDS
 from pool_exporter.wording import humanised, visible
 
 PREFIX = "SQLAlchemyPool"
@@ -28,8 +28,7 @@ def introduction(circumstances: Circumstances) -> str:
     return (
         f"Prometheus {circumstances.prometheus}, seed {circumstances.seed}, "
         f"{circumstances.jobs} at a time; time is shortened {FACTOR:g} times: "
-        f"a scrape each {SCRAPE_SECONDS:g} s stands for one each {SCRAPE_SECONDS * FACTOR:g} s. "
-        f"Not as the rules have it by default: {', '.join(f'{name} = {value}' for name, value in CHANGED_SETTINGS.items())}"
+        f"a scrape each {SCRAPE_SECONDS:g} s stands for one each {SCRAPE_SECONDS * FACTOR:g} s"
     )
 
 
@@ -46,7 +45,7 @@ def text(outcome: Outcome) -> str:
             f"in production {_production(firing.seconds)}"
         )
         if firing.description:
-            lines.append(f"               {visible(firing.description, 300)}")
+            lines.append(f"               {visible(firing.description, 600)}")
     if not outcome.firings:
         lines.append("     fired:    nothing")
     if outcome.said is not None:
@@ -70,7 +69,6 @@ def as_json(outcomes: Sequence[Outcome], circumstances: Circumstances) -> str:
     matrix: Mapping[str, object] = {
         "factor": FACTOR,
         "scrape_seconds": SCRAPE_SECONDS,
-        "changed_settings": CHANGED_SETTINGS,
         "prometheus": circumstances.prometheus,
         "seed": circumstances.seed,
         "jobs": circumstances.jobs,

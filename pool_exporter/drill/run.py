@@ -20,7 +20,7 @@ from pool_exporter.drill.postgresql import server
 from pool_exporter.drill.processes import free_port
 from pool_exporter.drill.programs import ALWAYS, check_prometheus, find_programs
 from pool_exporter.drill.report import Circumstances, introduction, print_json, summary, text
-from pool_exporter.drill.scale import CHANGED_SETTINGS, FACTOR
+from pool_exporter.drill.scale import FACTOR
 from pool_exporter.drill.scenario import Scenario
 from pool_exporter.drill.stage import Servers
 from pool_exporter.drill.webhook import receiving, url_of
@@ -28,7 +28,7 @@ from pool_exporter.rules import RuleOptions, rendered, rendered_inhibition
 from pool_exporter.rules.alert import PREFIX
 from pool_exporter.rules.inhibition import MUTES
 
-RULES = RuleOptions(time_scale=FACTOR, settings=CHANGED_SETTINGS)
+RULES = RuleOptions(time_scale=FACTOR)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,6 @@ POLICY = LeakPolicy(
 """The defaults of the LeakPolicy, with the exemptions that the documentation advises."""
 
 
-CHANGED_SETTINGS = {"StaleConnections.for": "75m"}
-"""The one setting of the rules that is not the default, whose 3 hours would take 6 minutes even so: longer than the
-hour that it looks back over, so that one failover is none."""
-
-
 def minutes(number: float) -> float:
     """Return the seconds that stand for so many minutes of production."""
     return number * 60.0 / FACTOR

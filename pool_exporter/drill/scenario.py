@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,6 +26,13 @@ STALE_CONNECTIONS = "SQLAlchemyPoolStaleConnections"
 CONNECTION_CHURN = "SQLAlchemyPoolConnectionChurn"
 PRE_PING_COST = "SQLAlchemyPoolPrePingCost"
 CAPACITY_ABOVE_DATABASE = "SQLAlchemyPoolCapacityAboveDatabase"
+SLOTS_LOST = "SQLAlchemyPoolSlotsLost"
+TELEMETRY_ERRORS = "SQLAlchemyPoolTelemetryErrors"
+
+DETECTION_MINUTES = 120.0
+"""How long an expected alert may take, in minutes of production."""
+STALE_MINUTES = 240.0
+"""Likewise, for StaleConnections, which waits for three hours."""
 
 Play: TypeAlias = "Callable[[Stage], Awaitable[None]]"
 
@@ -40,6 +47,7 @@ class Scenario:
     - `because`: why more than that may fire, and is true; empty where nothing may.
     - `queues`: callers must have been seen in the queue; else it showed nothing.
     - `programs`: what it needs besides the servers that all share.
+    - `detection_minutes`: how long its alerts may take, in minutes of production.
     """
 
     phrase: str
@@ -48,6 +56,7 @@ class Scenario:
     because: str = ""
     programs: tuple[str, ...] = ()
     queues: bool = False
+    detection_minutes: float = DETECTION_MINUTES
 
     @property
     def innocent(self) -> bool:
@@ -62,13 +71,15 @@ def fault(
     also: tuple[str, ...] = (),
     because: str = "",
     says: tuple[str, ...] = (),
+    tells: Mapping[str, str] | None = None,
     programs: tuple[str, ...] = (),
+    detection_minutes: float = DETECTION_MINUTES,
 ) -> Scenario:
     """Return a scenario in which these alerts are to fire."""
-    expectation = Expectation(frozenset(alerts), frozenset(also), frozenset(says))
-    return Scenario(phrase, play, expectation, because, programs)
+    expectation = Expectation(frozenset(alerts), frozenset(also), frozenset(says), tells or {})
+    return Scenario(phrase, play, expectation, because, programs, detection_minutes=detection_minutes)
 
 
-def innocent(phrase: str, play: Play, *, queues: bool = False) -> Scenario:
+def innocent(phrase: str, play: Play, *, queues: bool = False, programs: tuple[str, ...] = ()) -> Scenario:
     """Return a scenario in which nobody is to be disturbed."""
-    return Scenario(phrase, play, queues=queues)
+    return Scenario(phrase, play, programs=programs, queues=queues)

@@ -15,6 +15,7 @@ from pool_exporter import instrument
 from pool_exporter.demo.collector import collecting
 from pool_exporter.demo.web import served
 from pool_exporter.drill.application import application
+from pool_exporter.drill.mishaps import bring_along
 from pool_exporter.drill.scale import POLICY
 from pool_exporter.drill.settings import Settings, decoded
 from pool_exporter.drill.state import State
@@ -34,6 +35,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         if settings.collects:
             await stack.enter_async_context(collecting())
         state = State(engine, pool)
+        if settings.fallible:
+            bring_along(state)
         await stack.enter_async_context(served(application(state), listener))
         await ending.wait()
 

@@ -18,6 +18,7 @@ class Settings:
     - `null_pool`: a connection for each use, none kept.
     - `connect`: more arguments for the driver.
     - `collects`: the garbage collector runs often, as in a busier process.
+    - `fallible`: it brings listeners and a log filter of its own, which can be made to fail.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Settings:
     connect: Mapping[str, float | bool | str | None] = field(default_factory=dict)
     null_pool: bool = False
     collects: bool = False
+    fallible: bool = False
 
     def encoded(self) -> str:
         """Return the settings as an argument of a process."""

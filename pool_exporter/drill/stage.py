@@ -16,6 +16,7 @@ from sqlalchemy import URL
 from pool_exporter.demo.workload import Crowd, workload
 from pool_exporter.drill import postgresql
 from pool_exporter.drill.errors import DrillError
+from pool_exporter.drill.exporter import exporting
 from pool_exporter.drill.monitoring import Prometheus
 from pool_exporter.drill.pgbouncer import PgBouncer, pgbouncer
 from pool_exporter.drill.processes import HOST
@@ -68,6 +69,7 @@ class Stage:
         workers: int = 1,
         null_pool: bool = False,
         collects: bool = False,
+        fallible: bool = False,
         connect: Mapping[str, float | bool | str | None] | None = None,
         **pool: float | bool,
     ) -> Application:
@@ -80,6 +82,7 @@ class Stage:
             connect=connect or {},
             null_pool=null_pool,
             collects=collects,
+            fallible=fallible,
         )
         application = Application(settings, self.servers.directory, workers)
         self.stack.push_async_callback(application.close)
@@ -119,6 +122,14 @@ class Stage:
     async def own_server(self, *settings: str) -> postgresql.Server:
         """Start a PostgreSQL server for this scenario alone."""
         return await self.stack.enter_async_context(postgresql.server(*settings))
+
+    async def export(self, server: postgresql.Server) -> None:
+        """Have the settings of a server scraped, as PostgreSQL's usual exporter gives them."""
+        program = self.servers.programs["prometheus-postgres-exporter"]
+        port = await self.stack.enter_async_context(exporting(program, server))
+        job = f"{self.name}-postgres"
+        self.stack.callback(self.servers.prometheus.scrape, job, [])
+        self.servers.prometheus.scrape(job, [port])
 
     async def pgbouncer(self, **settings: float) -> tuple[PgBouncer, URL]:
         """Put a pgbouncer before the shared server; return it and the URL through it."""

@@ -25,12 +25,20 @@ class State:
     background: set[asyncio.Task[None]] = field(default_factory=set)
     jobs_per_scrape: int = 0
     job_seconds: float = 0.0
+    failures: dict[str, int] = field(default_factory=dict)
+    """How many times more each of the application's own fallible parts is to fail, by its name."""
 
     def start(self, work: Coroutine[object, object, None]) -> None:
         """Start work that no request waits for."""
         task = asyncio.create_task(work)
         self.background.add(task)
         task.add_done_callback(self._ended)
+
+    def stumble(self, part: str) -> None:
+        """Raise if this part is to fail now."""
+        if self.failures.get(part, 0) > 0:
+            self.failures[part] -= 1
+            raise RuntimeError(f"the application's own part for {part} fails, as the drill wants it")
 
     async def scraped(self) -> None:
         """Start the jobs that are in phase with the scrapes, and let them take their connections."""

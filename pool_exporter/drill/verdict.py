@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pool_exporter.drill.webhook import Notice
 
 HARMLESS = frozenset({"info", "none"})
 """Severities that nobody is disturbed by: an innocent scenario may fire these."""
+PAGE = "the status page"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +31,21 @@ class Firing:
 class Expectation:
     """Hold what a scenario is to fire: all of `alerts`, of `also` any or none, and nothing else above info.
 
-    `says` are the verdicts of the status page of which one must be given; empty for any.
+    `says` are the verdicts of the status page of which one must be given; empty for any. `tells` holds words that
+    the description of an alert must have, by its name, or the text of the verdict, by `PAGE`.
     """
 
     alerts: frozenset[str] = frozenset()
     also: frozenset[str] = frozenset()
     says: frozenset[str] = frozenset()
+    tells: Mapping[str, str] = field(default_factory=dict)
 
 
-def first_firings(notices: Collection[Notice], job: str, began: float) -> list[Firing]:
-    """Return the first firing of each alert of a job, in the order in which they came."""
+def first_firings(notices: Collection[Notice], subjects: Collection[str], began: float) -> list[Firing]:
+    """Return the first firing of each alert about one of these jobs and servers, in the order in which they came."""
     firings: dict[str, Firing] = {}
     for notice in sorted(notices, key=lambda notice: notice.received):
-        if notice.job == job and notice.firing and notice.alert not in firings:
+        if notice.subject in subjects and notice.firing and notice.alert not in firings:
             firings[notice.alert] = Firing(
                 notice.alert, notice.severity, notice.received - began, notice.description
             )
@@ -50,12 +53,19 @@ def first_firings(notices: Collection[Notice], job: str, began: float) -> list[F
 
 
 def problems(
-    expectation: Expectation, firings: Sequence[Firing], undelivered: Collection[str], said: str | None
+    expectation: Expectation,
+    firings: Sequence[Firing],
+    undelivered: Collection[str],
+    said: tuple[str, str] | None,
+    receiver: str = "the receiver",
 ) -> list[str]:
-    """Return in what a drill differs from its expectation, a sentence each; nothing if it passed."""
+    """Return in what a drill differs from its expectation, a sentence each; nothing if it passed.
+
+    `said` are state and words of the status page, None if it did not answer; `receiver` says where notifications go.
+    """
     found = []
     came = {firing.alert for firing in firings}
-    found += [f"{alert} did not fire" for alert in sorted(expectation.alerts - came)]
+    found += [f"{alert} did not fire" for alert in sorted(expectation.alerts - came - {*undelivered})]
     wanted = expectation.alerts | expectation.also
     for firing in firings:
         if firing.alert in wanted and firing.seconds < 0:
@@ -64,10 +74,24 @@ def problems(
             found.append(
                 f"{firing.alert} ({firing.severity}) fired after {firing.seconds:.1f} s and was not expected"
             )
-    found += [f"{alert} fired in Prometheus, and no notification of it came" for alert in sorted(undelivered)]
-    if expectation.says and said not in expectation.says:
-        found.append(f"the status page said {said!r}, not {' or '.join(sorted(expectation.says))}")
-    return found
+    found += [
+        f"{alert} fired in Prometheus, and no notification of it came to {receiver}"
+        for alert in sorted(undelivered)
+    ]
+    state = said[0] if said else None
+    if expectation.says and state not in expectation.says:
+        found.append(f"{PAGE} said {state!r}, not {' or '.join(sorted(expectation.says))}")
+    return found + _untold(expectation, firings, said)
+
+
+def _untold(expectation: Expectation, firings: Sequence[Firing], said: tuple[str, str] | None) -> list[str]:
+    """Return which words are missing, of what came; of an alert that did not come that is said already."""
+    told = {firing.alert: firing.description for firing in firings} | {PAGE: said[1] if said else ""}
+    return [
+        f"{subject} does not say {words!r}, but {told[subject]!r}"
+        for subject, words in expectation.tells.items()
+        if subject in told and words not in told[subject]
+    ]
 
 
 def muted(alerts: Collection[str], mutes: Mapping[str, Collection[str]]) -> set[str]:

@@ -18,10 +18,13 @@ _REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Hold one alert of a notification, and when it came by the monotonic clock, in seconds."""
+    """Hold one alert of a notification, and when it came by the monotonic clock, in seconds.
+
+    `subject` is the job that it is about, or the database server if it is about one.
+    """
 
     alert: str
-    job: str
+    subject: str
     severity: str
     description: str
     firing: bool
@@ -32,15 +35,22 @@ class Notice:
 class Receiver:
     """Hold what has come so far.
 
-    `delay_seconds` and `refuses` make the receiver slow or down; `refused` counts what it turned away.
+    `delay_seconds` and `refuses` make the receiver slow or down; `taken` counts the notifications that it took,
+    `refused` those that it turned away.
     """
 
     port: int
     delay_seconds: float = 0.0
     refuses: bool = False
     refused: int = 0
+    taken: int = 0
     notices: list[Notice] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def described(self) -> str:
+        """Return which receiver it is, and what it did so far."""
+        return f"the receiver {url_of(self)}, which took {self.taken} and turned {self.refused} away"
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Return True as soon as `condition()` is, asked at each news, or False after so many seconds."""
@@ -66,6 +76,7 @@ class Receiver:
             else:
                 notices = parse(body, received)
                 self.notices.extend(notices)
+                self.taken += bool(notices)
                 writer.write(_ANSWER if notices else _REFUSAL)
             self._news.set()
             await writer.drain()
@@ -82,7 +93,7 @@ def parse(body: bytes, received: float) -> list[Notice]:
         return [
             Notice(
                 alert=alert["labels"]["alertname"],
-                job=alert["labels"].get("job", ""),
+                subject=alert["labels"].get("job") or alert["labels"].get("server", ""),
                 severity=alert["labels"].get("severity", ""),
                 description=alert.get("annotations", {}).get("description", ""),
                 firing=alert["status"] == "firing",

@@ -93,7 +93,7 @@ async def test_a_slow_receiver_gets_its_notification() -> None:
             await post_alert(port)
             assert await receiver.until(lambda: bool(receiver.notices), 30.0)
             (notice,) = receiver.notices
-            assert (notice.alert, notice.job, notice.firing) == ("A", "here", True)
+            assert (notice.alert, notice.subject, notice.firing) == ("A", "here", True)
             assert before <= notice.received <= time.monotonic() - 1.0
 
 

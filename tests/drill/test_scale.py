@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from pool_exporter.drill.scale import CHANGED_SETTINGS, FACTOR, POLICY, SCRAPE_SECONDS, minutes
+from pool_exporter.drill.run import RULES
+from pool_exporter.drill.scale import FACTOR, POLICY, SCRAPE_SECONDS, minutes
 from pool_exporter.leaks import LeakPolicy
 from pool_exporter.rules import RuleOptions, rendered
 from pool_exporter.rules.durations import seconds_of
@@ -15,10 +16,14 @@ from pool_exporter.rules.durations import seconds_of
 @pytest.mark.parametrize("which", ["default", "opt-in"])
 def test_every_window_of_the_rules_has_four_scrapes(which: str) -> None:
     """The shortest range that a rule looks back over is at least four scrape intervals long."""
-    options = RuleOptions(time_scale=FACTOR, settings=CHANGED_SETTINGS)
-    ranges = re.findall(r"\[(\d+\w+)\]", rendered(options, which=which))  # type: ignore[arg-type]
+    ranges = re.findall(r"\[(\d+\w+)\]", rendered(RULES, which=which))  # type: ignore[arg-type]
     assert len(ranges) > 10
     assert min(map(seconds_of, ranges)) >= 4 * SCRAPE_SECONDS
+
+
+def test_the_rules_are_the_default_ones_shortened() -> None:
+    """No threshold, window or delay is another than the committed files', but for the one factor."""
+    assert RuleOptions(time_scale=FACTOR) == RULES
 
 
 def test_the_policy_is_the_default_one_shortened() -> None:

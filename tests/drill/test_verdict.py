@@ -6,7 +6,7 @@ import json
 
 from pool_exporter.drill.outcome import Outcome
 from pool_exporter.drill.scenario import Scenario
-from pool_exporter.drill.verdict import Expectation, Firing, first_firings, muted, problems
+from pool_exporter.drill.verdict import PAGE, Expectation, Firing, first_firings, muted, problems
 from pool_exporter.drill.webhook import Notice, parse
 
 LEAK = Expectation(frozenset({"Leak"}), also=frozenset({"Timeouts"}))
@@ -54,36 +54,58 @@ def test_an_alert_before_the_fault_is_a_false_one() -> None:
 def test_an_alert_that_nobody_was_told_of_is_a_problem() -> None:
     """What fired in Prometheus and never arrived is said, so that a receiver that is down is not silence."""
     assert problems(Expectation(), [], ["Leak"], None) == [
-        "Leak fired in Prometheus, and no notification of it came"
+        "Leak fired in Prometheus, and no notification of it came to the receiver"
+    ]
+
+
+def test_an_expected_alert_that_was_not_delivered_did_fire() -> None:
+    """It is not said to have been missed by the rules too, and the receiver is named."""
+    receiver = "the receiver http://127.0.0.1:1/, which took 0 and turned 3 away"
+    assert problems(LEAK, [], ["Leak"], None, receiver) == [
+        f"Leak fired in Prometheus, and no notification of it came to {receiver}"
     ]
 
 
 def test_the_status_page_must_agree() -> None:
     """Where a verdict of the page is expected, another one, or none, is a problem."""
     expectation = Expectation(frozenset({"Leak"}), says=frozenset({"full_slow"}))
-    assert problems(expectation, [fired("Leak")], [], "full_slow") == []
+    assert problems(expectation, [fired("Leak")], [], ("full_slow", "")) == []
     assert problems(expectation, [fired("Leak")], [], None) == ["the status page said None, not full_slow"]
 
 
-def notice(alert: str, received: float, *, job: str = "here", firing: bool = True) -> Notice:
-    return Notice(alert, job, "warning", "", firing, received)
+def test_an_alert_and_the_page_must_say_what_is_asked_of_them() -> None:
+    """Words that are missing in a description or in the page's verdict are a problem, which quotes what was said."""
+    expectation = Expectation(frozenset({"Leak"}), tells={"Leak": "behind", PAGE: "behind"})
+    good = Firing("Leak", "warning", 5.0, "it is behind the pool")
+    assert problems(expectation, [good], [], ("slow", "behind the pool")) == []
+    assert problems(expectation, [fired("Leak")], [], ("slow", "full")) == [
+        "Leak does not say 'behind', but ''",
+        "the status page does not say 'behind', but 'full'",
+    ]
+    assert problems(expectation, [good], [], None) == ["the status page does not say 'behind', but ''"]
+    assert problems(expectation, [], [], ("slow", "behind")) == ["Leak did not fire"]
+
+
+def notice(alert: str, received: float, *, subject: str = "here", firing: bool = True) -> Notice:
+    return Notice(alert, subject, "warning", "", firing, received)
 
 
 def test_only_the_first_firing_of_each_alert_of_the_job_counts() -> None:
-    """Repetitions, resolved ones and other jobs are left out, and the order is that of arrival."""
+    """Repetitions, resolved ones and other jobs are left out, its servers are not, and the order is that of arrival."""
     notices = [
         notice("B", 14.0),
         notice("A", 13.0),
         notice("A", 12.0, firing=False),
         notice("A", 15.0),
-        notice("C", 12.5, job="elsewhere"),
+        notice("C", 12.5, subject="elsewhere"),
+        notice("D", 16.0, subject="db:5432"),
     ]
-    firings = first_firings(notices, "here", began=10.0)
-    assert [(firing.alert, firing.seconds) for firing in firings] == [("A", 3.0), ("B", 4.0)]
+    firings = first_firings(notices, {"here", "db:5432"}, began=10.0)
+    assert [(firing.alert, firing.seconds) for firing in firings] == [("A", 3.0), ("B", 4.0), ("D", 6.0)]
 
 
 def test_a_notification_is_read() -> None:
-    """Name, job, severity, description and state of each alert are taken from Alertmanager's JSON."""
+    """Name, job or server, severity, description and state of each alert are taken from Alertmanager's JSON."""
     body = {
         "alerts": [
             {
@@ -91,12 +113,12 @@ def test_a_notification_is_read() -> None:
                 "labels": {"alertname": "A", "job": "here", "severity": "critical"},
                 "annotations": {"description": "what it is"},
             },
-            {"status": "resolved", "labels": {"alertname": "B"}},
+            {"status": "resolved", "labels": {"alertname": "B", "server": "db:5432"}},
         ]
     }
     assert parse(json.dumps(body).encode(), 7.0) == [
         Notice("A", "here", "critical", "what it is", True, 7.0),
-        Notice("B", "", "", "", False, 7.0),
+        Notice("B", "db:5432", "", "", False, 7.0),
     ]
 
 

@@ -14,6 +14,7 @@ from pool_exporter.drill.scenario import (
     FAILOVER_STORM,
     PRE_PING_COST,
     STALE_CONNECTIONS,
+    STALE_MINUTES,
     STRANDED_WAITERS,
     TELEMETRY_MISSING,
     TIMEOUTS,
@@ -148,7 +149,12 @@ DATABASE: Mapping[str, Scenario] = {
         also=(STRANDED_WAITERS, TIMEOUTS),
         because="until that is sure callers time out, and failed connects strand those who queue; then these are muted",
     ),
-    "idle-cut": fault("a proxy cuts connections that are idle", idle_cut, STALE_CONNECTIONS),
+    "idle-cut": fault(
+        "a proxy cuts connections that are idle",
+        idle_cut,
+        STALE_CONNECTIONS,
+        detection_minutes=STALE_MINUTES,
+    ),
     "slow-network": fault("each round trip takes 30 ms more, pings included", slow_network, PRE_PING_COST),
     "wrong-password": fault(
         "the password is rotated, and the application keeps the old one", wrong_password, DATABASE_UNREACHABLE

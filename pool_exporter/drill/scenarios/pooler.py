@@ -12,11 +12,13 @@ from pool_exporter.drill.scenario import (
     EXHAUSTED_BY_LOAD,
     SLOW_USES,
     STALE_CONNECTIONS,
+    STALE_MINUTES,
     STUCK,
     TIMEOUTS,
     Scenario,
     fault,
 )
+from pool_exporter.drill.verdict import PAGE
 
 if TYPE_CHECKING:
     from pool_exporter.drill.stage import Stage
@@ -57,6 +59,9 @@ async def client_idle_timeout(stage: Stage) -> None:
     await stage.load(application, in_waves(5))
 
 
+BEHIND = "behind the pool"
+"""What is to be said: that the time goes by neither in the application nor in its pool."""
+_WAITS_BEHIND = {PAGE: BEHIND, STUCK: BEHIND, SLOW_USES: BEHIND}
 _BEFORE_STUCK = "until it is sure that nothing comes back, the pool is full of work and callers time out; then these are muted"
 
 POOLER: Mapping[str, Scenario] = {
@@ -67,6 +72,7 @@ POOLER: Mapping[str, Scenario] = {
         also=(TIMEOUTS, EXHAUSTED_BY_LOAD),
         because=_BEFORE_STUCK,
         says=("full_slow",),
+        tells=_WAITS_BEHIND,
         programs=("pgbouncer",),
     ),
     "pgbouncer-paused": fault(
@@ -76,12 +82,15 @@ POOLER: Mapping[str, Scenario] = {
         also=(TIMEOUTS, EXHAUSTED_BY_LOAD),
         because=_BEFORE_STUCK,
         says=("full_slow", "full_connecting"),
+        tells=_WAITS_BEHIND,
         programs=("pgbouncer",),
     ),
     "pgbouncer-idle-cut": fault(
         "pgbouncer cuts idle clients by its client_idle_timeout",
         client_idle_timeout,
         STALE_CONNECTIONS,
+        tells={STALE_CONNECTIONS: BEHIND},
         programs=("pgbouncer",),
+        detection_minutes=STALE_MINUTES,
     ),
 }
