@@ -9,7 +9,14 @@ from collections.abc import Iterable
 
 from pool_exporter.cli.errors import CommandError
 from pool_exporter.cli.printing import write_line
-from pool_exporter.rules import ALERTS, SETTINGS, RuleOptions, rendered, rendered_inhibition
+from pool_exporter.rules import (
+    ALERTS,
+    SETTINGS,
+    RuleOptions,
+    placeholder_note,
+    rendered,
+    rendered_inhibition,
+)
 from pool_exporter.rules.checking import DATABASE_LIMIT
 from pool_exporter.rules.options import DASHBOARD, FORMATS, RUNBOOKS
 from pool_exporter.vocabularies import VOCABULARIES
@@ -86,13 +93,17 @@ def execute(arguments: argparse.Namespace) -> int:
             write_line(line, sys.stdout)
         return 0
     try:
-        text = _text(_options(arguments), arguments)
+        options = _options(arguments)
+        text = _text(options, arguments)
     except (TypeError, ValueError) as error:
         raise CommandError(_in_the_words_of_a_command(str(error))) from error
     except ModuleNotFoundError as error:
         raise CommandError(str(error), exit_code=1) from error
     for line in text.splitlines():
         write_line(line, sys.stdout)
+    note = placeholder_note(options)
+    if note and not arguments.inhibit_rules:
+        print(f"pool-exporter alerts: {note}", file=sys.stderr)
     return 0
 
 

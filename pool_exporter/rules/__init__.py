@@ -6,7 +6,7 @@ from pool_exporter.rules.alert import PREFIX, Alert
 from pool_exporter.rules.files import rule_file
 from pool_exporter.rules.options import ALERTS, SETTINGS, RuleOptions
 from pool_exporter.rules.recording import RECORDINGS, name_of, recorded
-from pool_exporter.rules.rendering import rendered, rendered_inhibition
+from pool_exporter.rules.rendering import placeholder_note, rendered, rendered_inhibition
 
 __all__ = [
     "ALERTS",
@@ -16,6 +16,7 @@ __all__ = [
     "Alert",
     "RuleOptions",
     "name_of",
+    "placeholder_note",
     "recorded",
     "rendered",
     "rendered_inhibition",

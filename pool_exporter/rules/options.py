@@ -96,6 +96,12 @@ class RuleOptions:
         return self.dashboard
 
     @property
+    def placeholders(self) -> tuple[str, ...]:
+        """Return the URLs that nobody gave, so that they lead nowhere: `runbooks`, `dashboard`."""
+        given = (("runbooks", self.runbooks, RUNBOOKS), ("dashboard", self.dashboard, DASHBOARD))
+        return tuple(name for name, url, default in given if url == default)
+
+    @property
     def matchers(self) -> tuple[Matcher, ...]:
         """Return the matchers of `selector`."""
         return matchers_of(self.selector)

@@ -44,7 +44,16 @@ def rendered(options: RuleOptions, which: Which = "default") -> str:
     content = rule_file(options, which)
     if options.format == "prometheusrule":
         content = _manifest(which, content)
-    return _header(which) + _yaml(content)
+    return _header(options, which) + _yaml(content)
+
+
+def placeholder_note(options: RuleOptions) -> str:
+    """Return a line that says which links lead nowhere and by which options they are set; "" if none does."""
+    left = options.placeholders
+    if not left:
+        return ""
+    urls = " and ".join({"runbooks": "runbook_url", "dashboard": "dashboard_url"}[name] for name in left)
+    return f"{urls}: example.com leads nowhere; give your own with {' and '.join(f'--{name} URL' for name in left)}."
 
 
 def rendered_inhibition(options: RuleOptions) -> str:
@@ -73,11 +82,12 @@ def _manifest(which: Which, content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _header(which: Which) -> str:
+def _header(options: RuleOptions, which: Which) -> str:
     lines = [
         f"Made by `pool-exporter alerts{'' if which == 'default' else ' --opt-in'}`; change its options, not this text.",
         f"Needs Prometheus {OLDEST_PROMETHEUS} or later, for keep_firing_for.",
     ]
     if which == "opt-in":
         lines.append("Load it beside the default file, whose recording rules it uses.")
-    return "".join(f"# {line}\n" for line in lines)
+    lines.append(placeholder_note(options))
+    return "".join(f"# {line}\n" for line in lines if line)

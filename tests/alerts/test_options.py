@@ -288,6 +288,39 @@ def test_without_pyyaml_the_command_names_the_extra() -> None:
     assert "pip install 'pool_exporter[rules]'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "urls", "options"),
+    [
+        ((), "runbook_url and dashboard_url", "--runbooks URL and --dashboard URL"),
+        (("--runbooks", "https://wiki.acme.test/pools"), "dashboard_url", "--dashboard URL"),
+        (("--dashboard", "https://grafana.acme.test/d/pool"), "runbook_url", "--runbooks URL"),
+    ],
+)
+def test_links_that_lead_nowhere_are_said(
+    given: tuple[str, ...], urls: str, options: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever leaves a placeholder is told so on stderr, and so is who reads the file, with the option that mends it."""
+    assert main(["alerts", *given]) == 0
+    captured = capsys.readouterr()
+    note = f"{urls}: example.com leads nowhere; give your own with {options}."
+    assert captured.err == f"pool-exporter alerts: {note}\n"
+    assert f"\n# {note}\n" in captured.out
+    assert "example.com" in captured.out.replace(note, "")
+
+
+def test_links_of_ones_own_and_files_without_links_are_not_spoken_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With both given there is no placeholder left to speak of; what mutes symptoms has no links."""
+    own = ("--runbooks", "https://wiki.acme.test/pools", "--dashboard", "https://grafana.acme.test/d/pool")
+    assert main(["alerts", *own]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "example.com" not in captured.out
+    assert main(["alerts", "--inhibit-rules"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_the_list_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     """`--list` says what can be set, with the default and its reason."""
     assert main(["alerts", "--list"]) == 0
