@@ -50,8 +50,8 @@ print-sqlalchemy-floor:
 # the environment variable CI is set.
 system-packages:
 	@scripts/debian-packages prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager \
-		prometheus-postgres-exporter=prometheus-postgres-exporter pgbouncer=pgbouncer vmalert=victoria-metrics mariadbd=mariadb-server chromium=chromium \
-		node=nodejs npm=npm
+		prometheus-postgres-exporter=prometheus-postgres-exporter pgbouncer=pgbouncer \
+		vmalert=victoria-metrics mariadbd=mariadb-server chromium=chromium node=nodejs npm=npm
 
 $(VENV)/.demo: pyproject.toml
 	$(call install,.[demo])
