@@ -129,7 +129,7 @@ def _full(snapshot: PoolSnapshot, held: Sequence[HeldConnection]) -> Verdict | N
             "full_slow" if slow else "full_leak",
             f"full: {len(overdue)} of {_count(max(snapshot.uses, len(overdue)), 'use')} overdue, "
             f"{_owners(overdue)}{_doing(at_work) if slow else ''}; the oldest "
-            f"{humanised(_oldest(overdue))}{_queued(snapshot)}{_where(overdue) if slow else ''}",
+            f"{humanised(_oldest(overdue))}{_asking(snapshot)}{_where(overdue) if slow else ''}",
         )
     if 2 * lost >= taken:
         return Verdict(
@@ -192,9 +192,7 @@ def _where(overdue: Sequence[HeldConnection]) -> str:
 
 
 def _at_work(snapshot: PoolSnapshot, held: Sequence[HeldConnection]) -> Verdict:
-    asking = "".join(
-        f", {count} {phase}" for phase in ("connecting", "pinging") if (count := _pending(snapshot, phase))
-    ) + _queued(snapshot)
+    asking = _asking(snapshot)
     if not snapshot.uses and not asking:
         if not snapshot.open:
             return Verdict("idle", "idle: nothing open")
@@ -208,6 +206,13 @@ def _at_work(snapshot: PoolSnapshot, held: Sequence[HeldConnection]) -> Verdict:
 
 def _pending(snapshot: PoolSnapshot, phase: str) -> int:
     return (snapshot.pending_requests or {}).get(phase, 0)
+
+
+def _asking(snapshot: PoolSnapshot) -> str:
+    opening = (
+        f", {count} {phase}" for phase in ("connecting", "pinging") if (count := _pending(snapshot, phase))
+    )
+    return "".join(opening) + _queued(snapshot)
 
 
 def _queued(snapshot: PoolSnapshot) -> str:

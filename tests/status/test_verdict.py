@@ -121,6 +121,12 @@ CASES: dict[str, tuple[PoolStatus, str, str]] = {
         "full: 2 of 2 uses overdue, all from job:nightly, running statements; the oldest 13 min 20 s, "
         "3 callers queued" + BEHIND,
     ),
+    "full of statements and pings that are not answered": (
+        full(*running(2), max=4, pending_requests=pending(pinging=2)),
+        "full_slow",
+        "full: 2 of 2 uses overdue, all from job:nightly, running statements; the oldest 13 min 20 s, "
+        "2 pinging" + BEHIND,
+    ),
     "full of streams, which may wait for their readers": (
         full(*streaming(2)),
         "full_slow",
