@@ -85,8 +85,11 @@ def test_a_receiver_that_is_down_is_named(
     assert code == 1
     assert outcome["undelivered"] == [LEAK_COLLECTED]
     assert outcome["fired"] == []
-    assert outcome["problems"] == [
+    (problem,) = outcome["problems"]
+    said, turned, end = problem.rsplit(" ", 2)
+    assert said == (
         f"{LEAK_COLLECTED} fired in Prometheus, and no notification of it came to the receiver {url_of(one)}, "
-        f"which took 0 and turned {one.refused} away"
-    ]
-    assert (one.refused > 0) is one.refuses
+        "which took 0 and turned"
+    )
+    # Alertmanager went on trying until the servers were taken down.
+    assert (int(turned) > 0, one.refused >= int(turned), end) == (one.refuses, True, "away")

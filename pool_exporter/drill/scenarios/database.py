@@ -153,6 +153,8 @@ DATABASE: Mapping[str, Scenario] = {
         "a proxy cuts connections that are idle",
         idle_cut,
         STALE_CONNECTIONS,
+        also=(PRE_PING_COST,),
+        because="through the proxy a ping may take as long as the short statements do",
         detection_minutes=STALE_MINUTES,
     ),
     "slow-network": fault("each round trip takes 30 ms more, pings included", slow_network, PRE_PING_COST),
