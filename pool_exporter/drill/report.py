@@ -39,6 +39,8 @@ def text(outcome: Outcome) -> str:
         f"{'ok  ' if not outcome.problems else 'FAIL'} {outcome.name} ({kind}): {outcome.scenario.phrase}",
         f"     expected: {_names(outcome.scenario.expectation.alerts)}",
     ]
+    for subject, words in outcome.scenario.expectation.tells.items():
+        lines.append(f"     must say: {words!r}, {_short(subject)}")
     for firing in outcome.firings:
         lines.append(
             f"     fired:    {_short(firing.alert)} ({firing.severity}) after {firing.seconds:.1f} s, "

@@ -1,0 +1,34 @@
+"""What a drill prints for people: what was expected, what came, and in whose words."""
+
+from __future__ import annotations
+
+from pool_exporter.drill.outcome import Outcome
+from pool_exporter.drill.report import text
+from pool_exporter.drill.scenario import fault
+from pool_exporter.drill.verdict import PAGE, Firing
+
+
+async def _nothing(stage: object) -> None:
+    """Play nothing."""
+
+
+def test_an_outcome_says_what_was_to_be_said_and_what_was() -> None:
+    """Expected alerts, the words that they and the page must have, and what came, a line each."""
+    scenario = fault(
+        "it is stuck",
+        _nothing,
+        "SQLAlchemyPoolStuck",
+        tells={PAGE: "behind the pool", "SQLAlchemyPoolStuck": "behind the pool"},
+    )
+    fired = Firing("SQLAlchemyPoolStuck", "critical", 8.0, "Time goes by behind the pool.")
+    outcome = Outcome("stuck", scenario, 1, 60.0, [fired], said=("full_slow", "full: behind"), acquires=5)
+    assert text(outcome).splitlines() == [
+        "FAIL stuck (fault): it is stuck",
+        "     expected: Stuck",
+        "     must say: 'behind the pool', the status page",
+        "     must say: 'behind the pool', Stuck",
+        "     fired:    Stuck (critical) after 8.0 s, in production 4 min",
+        "               Time goes by behind the pool.",
+        "     page:     full: behind",
+        "     problem:  the status page does not say 'behind the pool', but 'full: behind'",
+    ]
