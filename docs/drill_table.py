@@ -29,7 +29,7 @@ def table(matrices: list[dict[str, Any]]) -> str:
     seeds = ", ".join(str(matrix["seed"]) for matrix in matrices)
     first = matrices[0]
     lines = [
-        f"{len(matrices)} runs, seeds {seeds}; Prometheus {first['prometheus']}, a scrape each "
+        f"{'One run, seed' if len(matrices) == 1 else f'{len(matrices)} runs, seeds'} {seeds}; Prometheus {first['prometheus']}, a scrape each "
         f"{first['scrape_seconds']:g} s; time shortened {first['factor']:g} times, {first['jobs']} scenarios at a time.",
         "",
         "| scenario | what happens | fires: seconds from the fault to the notification (minutes in production) | "

@@ -10,6 +10,7 @@ from pool_exporter.drill.crowds import browsers, in_waves
 from pool_exporter.drill.scale import minutes
 from pool_exporter.drill.scenario import (
     EXHAUSTED_BY_LOAD,
+    PRE_PING_COST,
     SLOW_USES,
     STALE_CONNECTIONS,
     STALE_MINUTES,
@@ -89,6 +90,8 @@ POOLER: Mapping[str, Scenario] = {
         "pgbouncer cuts idle clients by its client_idle_timeout",
         client_idle_timeout,
         STALE_CONNECTIONS,
+        also=(PRE_PING_COST,),
+        because="through pgbouncer a ping may take as long as the short statements do",
         tells={STALE_CONNECTIONS: BEHIND},
         programs=("pgbouncer",),
         detection_minutes=STALE_MINUTES,
