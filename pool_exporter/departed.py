@@ -25,6 +25,12 @@ class _Farewell(NamedTuple):
     since: float
 
 
+class _Untold(NamedTuple):
+    key: _Key
+    before: Mapping[str, Any] | None  # the base of those before it
+    base: Mapping[str, Any]
+
+
 class Departed:
     """The pools of one meter provider that are gone.
 
@@ -39,17 +45,40 @@ class Departed:
         # By attributes: the SDK goes on from there, so that a pool with the same ones must, too.
         self._bases: dict[_Key, Mapping[str, Any]] = {}
         self._farewells: dict[_Key, _Farewell] = {}
+        self._untold: dict[int, _Untold] = {}  # by token: pools that go on counting
 
     def add(
-        self, last: PoolSnapshot, attributes: Attributes, observed: PoolSnapshot | None, *, final: bool
+        self,
+        token: int,
+        last: PoolSnapshot,
+        attributes: Attributes,
+        observed: PoolSnapshot | None,
+        *,
+        final: bool,
     ) -> None:
-        """Keep the last snapshot of a pool, `observed` so far; one that is not `final` goes on counting, untold."""
+        """Keep the last snapshot of a pool, `observed` so far; one that is not `final` goes on counting, untold.
+
+        What is still open when the counting ends may be counted by another, who takes it in: the books are closed.
+        """
         last = self.counted_on(last, attributes)
         key = frozenset(attributes.items())
         if observed is None or not self._alone() or _counters(last) != _counters(observed):
             self._farewells[key] = _Farewell(Reading(last, attributes, gone=True), self._clock())
-        if final:
-            self._bases[key] = _counters(last)
+        before = self._bases.get(key)
+        self._bases[key] = _counters(_closed(last) if final else last)
+        if not final:
+            self._untold[token] = _Untold(key, before, self._bases[key])
+
+    def came_back(self, token: int, attributes: Attributes) -> None:
+        """Take back what was kept of a pool that is told of again: it counts on by itself."""
+        untold = self._untold.pop(token, None)
+        if untold is None or self._bases.get(untold.key) is not untold.base:
+            return
+        if untold.key == frozenset(attributes.items()):
+            if untold.before is None:
+                del self._bases[untold.key]
+            else:
+                self._bases[untold.key] = untold.before
 
     def counted_on(self, snapshot: PoolSnapshot, attributes: Attributes) -> PoolSnapshot:
         """Return a snapshot whose counters go on from those of the pools that had the same attributes."""
@@ -73,10 +102,20 @@ class Departed:
         """Forget everything: in a forked process it is the parent's."""
         self._bases.clear()
         self._farewells.clear()
+        self._untold.clear()
 
 
 def _counters(snapshot: PoolSnapshot) -> Mapping[str, Any]:
     return {name: getattr(snapshot, name) for name in COUNTERS}
+
+
+def _closed(last: PoolSnapshot) -> PoolSnapshot:
+    """Return a snapshot in which nothing is open any more: what is out counts as detached, what is idle as lost."""
+    closes = {**last.closes, "lost": last.closes.get("lost", 0) + last.idle}
+    shared = max(0, last.uses - last.used)  # a connection that several have leaves once
+    return replace(
+        last, checkins=last.checkins + shared, detaches=last.detaches + last.uses - shared, closes=closes
+    )
 
 
 def _added(now: Any, before: Any) -> Any:

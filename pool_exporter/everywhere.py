@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import weakref
@@ -18,15 +17,17 @@ from pool_exporter.capture.attribution import Attribution
 from pool_exporter.capture.creation import existing_engines, tell_of_new_engines
 from pool_exporter.catalogue import Detail
 from pool_exporter.exporters.rivals import real_provider
-from pool_exporter.instrument import FOLLOWERS, _known, instrument, tell, untell
+from pool_exporter.instrument import FOLLOWERS, TOLD_UNASKED, put_on, tell
 from pool_exporter.instrumentation import Instrumentation
+from pool_exporter.instrumented import Grouped, Instrumented, known_of, tell_no_more
 from pool_exporter.leaks import LeakPolicy
 from pool_exporter.options import check_options
+from pool_exporter.process import PROCESS
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
-logger = logging.getLogger("pool_exporter")
+    from pool_exporter.telemetry import Telemetry
 
 _LOCK = threading.RLock()  # guards _CURRENT
 _CURRENT: list[AllInstrumentation] = []  # those in force: what was asked for goes before what was not
@@ -54,6 +55,8 @@ class AllInstrumentation:
         self._asked = asked
         self._made: weakref.WeakSet[Instrumentation] = weakref.WeakSet()
         self._told: weakref.WeakSet[Instrumentation] = weakref.WeakSet()
+        self._telemetry: Telemetry | None = None  # kept for the engines to come
+        self._over = False
 
     @property
     def instrumentations(self) -> list[Instrumentation]:
@@ -68,20 +71,37 @@ class AllInstrumentation:
             if real_provider(self._options[name]) != real_provider(value)
         ]
 
-    def _take_in(self, engine: Engine) -> None:
-        """Instrument an engine, unless the application has done so itself. Never raises."""
+    def _take_in(self, engine: Engine, *, inherits: bool = False) -> None:
+        """Instrument an engine, unless the application has done so itself. Never raises.
+
+        `inherits`: it takes the engine over from another one that ends.
+        """
         try:
-            known = _known(engine)
-            if known is None or (self._asked and known._implicit and known not in self._made):
-                made = instrument(engine, **self._options)
+            known = known_of(engine)
+            if known is None or (known._implicit and known not in self._made and (self._asked or inherits)):
+                made = put_on(
+                    engine,
+                    check_options(name=None, **self._options),
+                    anywhere=self._options["registry"] is DEFAULT,
+                    asked=self._asked,
+                )
                 made._implicit = True
                 self._made.add(made)
+                if self._over:  # since another thread began to make the engine
+                    made.uninstrument()
             elif self._options["meter_provider"] is not None:
-                options = check_options(name=None, **self._options)
-                if tell(engine, options):
-                    self._told.add(known)
+                self._tell(engine, known)
         except Exception as error:
-            logger.warning("instrument_all() leaves out an engine on %s: %s", engine.dialect.name, error)
+            PROCESS.warn_once(
+                "an engine on %s is not instrumented with all others: %s", engine.dialect.name, error
+            )
+
+    def _tell(self, engine: Engine, known: Instrumented | Grouped) -> None:
+        """Tell the meter provider of a pool that somebody else instruments, or has taken over from this."""
+        told = tell(engine, check_options(name=None, **self._options), asked=self._asked)
+        if told or (known in self._made and known.options.meter_provider is None):
+            self._told.add(known._told)
+        self._made.discard(known)
 
     def uninstrument(self) -> None:
         """Take everything off: of the engines that it instrumented, and of the making of new ones.
@@ -89,20 +109,29 @@ class AllInstrumentation:
         Leaves alone what `instrument()` was called for. Does nothing twice.
         """
         with _LOCK:
+            self._over = True
             if self in _CURRENT:
                 _CURRENT.remove(self)
+                if not self._asked and self._options["meter_provider"] is not None:
+                    TOLD_UNASKED.remove(self._options["meter_provider"])
             if not _CURRENT:
                 _stop()
             for made in list(self._made):
-                if made._implicit:
+                if made._implicit and not self._inherited(made):
                     made.uninstrument()
             for told in list(self._told):
-                untell(told)
+                tell_no_more(told)
             self._made.clear()
             self._told.clear()
-            if _CURRENT:  # which has the engines again that this one took from it
-                for engine in existing_engines():
-                    _take_in(engine)
+
+    def _inherited(self, made: Instrumentation) -> bool:
+        """Let another one that is in force have what this one had; tell whether one has."""
+        for heir in _CURRENT:
+            for engine in made._attachment.tap.engines() if made._attachment is not None else ():
+                heir._take_in(engine, inherits=True)
+            if made in heir._made:
+                return True
+        return False
 
     def __enter__(self) -> AllInstrumentation:
         return self
@@ -190,6 +219,11 @@ def in_force(options: Mapping[str, Any], *, asked: bool = True) -> AllInstrument
                 )
             return current
         made = AllInstrumentation(options, asked=asked)
+        if options["meter_provider"] is not None:
+            # Now, and not with the first engine: somebody may make that in the course of a collection.
+            made._telemetry = PROCESS.telemetry(check_options(name=None, **options), asked=asked)
+            if not asked:
+                TOLD_UNASKED.append(options["meter_provider"])
         _CURRENT.insert(0 if asked else len(_CURRENT), made)
         _start()
         for engine in existing_engines():

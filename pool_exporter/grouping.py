@@ -21,6 +21,8 @@ from pool_exporter.records import HeldConnection, PoolSnapshot, PoolState, Timeo
 class Group(Instrumentation):
     """What is exported under the name of a group. It outlives its engines, so that nothing is uncounted."""
 
+    _shared = True
+
     def __init__(self, name: str, ledger: Ledger) -> None:
         super().__init__(name, ledger, None)
         # By id(). Single steps only, which are atomic: engines are added while others are looked at.

@@ -14,14 +14,15 @@ from pool_exporter.arguments import (
     not_an_engine,
 )
 from pool_exporter.capture.activity import RecordProbe
-from pool_exporter.capture.attach import Attachment, active_tap, root_engine, seam_objections
+from pool_exporter.capture.attach import Attachment, root_engine, seam_objections
 from pool_exporter.capture.attribution import Attribution
 from pool_exporter.capture.describe import default_name
 from pool_exporter.catalogue import Detail, resolve_buckets
 from pool_exporter.exporters.rivals import real_provider, serves_opentelemetry
 from pool_exporter.exports import Bounds, Export, ExportOptions
-from pool_exporter.grouping import Group, Member
+from pool_exporter.grouping import Group
 from pool_exporter.instrumentation import Instrumentation, NullInstrumentation
+from pool_exporter.instrumented import Grouped, Instrumented, known_of, tell_no_more
 from pool_exporter.leaks import LeakPolicy
 from pool_exporter.ledger import Ledger
 from pool_exporter.options import DEFAULTS, Options, check_options
@@ -35,8 +36,13 @@ if TYPE_CHECKING:
 
     from pool_exporter.telemetry import Telemetry
 
+OF_THE_COUNTING = ("group", "buckets", "attribution", "leaks", "statements")
+"""Options by which a pool is counted, not only exported."""
+TOLD_UNASKED: list[MeterProvider] = []
+"""The meter providers that are told of every pool, though the application has not asked for it."""
 FOLLOWERS: list[Callable[[Engine], None]] = []
 """Called with each engine that `instrument()` was called for, whether that went well or not; must not raise."""
+_followed: set[int] = set()  # the id() of engines at which they look just now; the process's lock guards it
 
 
 def instrument(
@@ -91,67 +97,102 @@ def instrument(
     root = root_engine(engine)
     if root is None:
         raise not_an_engine(engine)
+    return put_on(root, options, anywhere=registry is DEFAULT)
+
+
+def put_on(engine: Engine, options: Options, *, anywhere: bool, asked: bool = True) -> Instrumentation:
+    """Do what `instrument()` is asked for; `anywhere`: no registry was named.
+
+    Where it was not `asked` for, and where what was not is in the way, it takes what there is.
+    """
     with PROCESS.lock:
-        known = _known(root)
-        if registry is DEFAULT:
+        known = known_of(engine)
+        if anywhere:
             options = options._replace(registry=_default_registry(known, options))
         try:
             if known is not None and known._implicit and options != known.options:
+                if _move(known, engine, options, asked=asked):
+                    return known
                 known.uninstrument()  # what is asked for goes before what was done unasked
                 known = None
             if known is None:
-                return _new(root, options)
+                return _new(engine, options, asked=asked)
             known._implicit = False
-            return _again(known, root, options)
+            return _again(known, engine, options)
         finally:
+            _follow(engine)
+
+
+def _follow(engine: Engine) -> None:
+    """Let the followers have a look at an engine, who may come back here for it."""
+    key = id(engine)
+    if key not in _followed:
+        _followed.add(key)
+        try:
             for follow in tuple(FOLLOWERS):
-                follow(root)
+                follow(engine)
+        finally:
+            _followed.discard(key)
 
 
-def _default_registry(known: _Instrumented | _Grouped | None, options: Options) -> CollectorRegistry | None:
+def _default_registry(known: Instrumented | Grouped | None, options: Options) -> CollectorRegistry | None:
     """Return the registry of a call that names none."""
-    if known is None:
-        return options.registry
-    if not known._implicit:
+    if known is not None and not known._implicit:
         return known.options.registry
-    if known._told._telemetry is not None and serves_opentelemetry(REGISTRY):
-        return None  # its reader goes on serving the pool there, by its OpenTelemetry names
+    if TOLD_UNASKED and serves_opentelemetry(REGISTRY):
+        return None  # its reader serves the pool there, by its OpenTelemetry names
     return options.registry
 
 
-def tell(engine: Engine, wanted: Options) -> bool:
+def _destinations(options: Options, *, asked: bool) -> tuple[Telemetry | None, Export]:
+    """Return who is told of a pool, and where it has its name. Raises `ValueError` where it cannot be."""
+    telemetry = PROCESS.telemetry(options, asked=asked)
+    if telemetry is not None and options.registry is None:
+        return telemetry, telemetry.own
+    return telemetry, PROCESS.exports.of(
+        options.registry,
+        ExportOptions(options.detail, options.buckets),
+        options.buckets or resolve_buckets(None),
+    )
+
+
+def _move(known: Instrumented | Grouped, engine: Engine, options: Options, *, asked: bool) -> bool:
+    """Let what was done unasked go on as what is asked for, without a break in its counts; False if it cannot."""
+    if isinstance(known, Grouped) or any(
+        getattr(known.options, option) != getattr(options, option) for option in OF_THE_COUNTING
+    ):
+        return False
+    telemetry, export = _destinations(options, asked=asked)
+    for other in PROCESS.exports.all():
+        other.names.release(known)
+    known._name = export.names.claim(options.name or default_name(engine), known)
+    if telemetry is not None and telemetry is not known._telemetry:
+        tell_no_more(known)
+        telemetry.add(known)
+    known.options = options
+    known._implicit = False
+    PROCESS.look_soon()
+    return True
+
+
+def tell(engine: Engine, wanted: Options, *, asked: bool = True) -> bool:
     """Tell the meter provider of `wanted` of a pool that is instrumented already; False if one is told.
 
-    Raises `ValueError` where that cannot be. `untell` takes it back.
+    Raises `ValueError` where that cannot be. `tell_no_more` takes it back.
     """
     with PROCESS.lock:
-        known = _known(engine)
+        known = known_of(engine)
         if known is None or known._told._telemetry is not None:
             return False
-        telemetry = PROCESS.telemetry(wanted._replace(registry=known.options.registry))
+        telemetry = PROCESS.telemetry(wanted._replace(registry=known.options.registry), asked=asked)
         if telemetry is None:
             return False
         telemetry.add(known._told)
         return True
 
 
-def untell(pool: Instrumentation, *, final: bool = False) -> None:
-    """Let its meter provider forget a pool; `final` where it counts no more."""
-    with PROCESS.lock:
-        if pool._told._telemetry is not None:
-            pool._told._telemetry.remove(pool._told, final=final)
-
-
-def _new(engine: Engine, options: Options) -> Instrumentation:
-    telemetry = PROCESS.telemetry(options)
-    if telemetry is not None and options.registry is None:
-        export = telemetry.own
-    else:
-        export = PROCESS.exports.of(
-            options.registry,
-            ExportOptions(options.detail, options.buckets),
-            options.buckets or resolve_buckets(None),
-        )
+def _new(engine: Engine, options: Options, *, asked: bool) -> Instrumentation:
+    telemetry, export = _destinations(options, asked=asked)
     PROCESS.sharing.begin()
     objections = seam_objections(engine.pool)
     if objections is not None:
@@ -164,15 +205,17 @@ def _new(engine: Engine, options: Options) -> Instrumentation:
     # Pools that are not exported share no buckets.
     exported = options.registry is not None or telemetry is not None
     bounds = export.bounds if exported else options.buckets or resolve_buckets(None)
-    pool: _Instrumented | _Grouped
+    pool: Instrumented | Grouped
     if options.group is not None:
         group = _group_of(export, options, mode, bounds)
         _tell_of_group(group, telemetry, options)
-        pool = _Grouped(group, _attached(engine, group._ledger, mode, options), options)
+        pool = Grouped(group, _attached(engine, group._ledger, mode, options), options)
     else:
         ledger = Ledger(bounds, RecordProbe(), policy=options.leaks)
+        if telemetry is not None:  # before anything is counted
+            telemetry.keep_samples(ledger)
         attachment = _attached(engine, ledger, mode, options)
-        pool = _Instrumented(options.name or default_name(engine), ledger, attachment, options)
+        pool = Instrumented(options.name or default_name(engine), ledger, attachment, options)
         pool._name = export.names.claim(pool._name, pool)
         if telemetry is not None:
             telemetry.add(pool)
@@ -217,54 +260,7 @@ def _group_of(export: Export, options: Options, mode: str, bounds: Bounds) -> Gr
     return group
 
 
-class _Instrumented(Instrumentation):
-    """An instrumentation that knows what it was asked for, to compare a second call with."""
-
-    def __init__(self, name: str, ledger: Ledger, attachment: Attachment, options: Options) -> None:
-        super().__init__(name, ledger, attachment)
-        self.options = options
-        self.attachment = attachment
-
-    def _wake(self) -> None:
-        PROCESS.soon()
-
-    def uninstrument(self) -> None:
-        with PROCESS.lock:
-            super().uninstrument()
-            untell(self, final=True)
-            for export in PROCESS.exports.all():
-                export.names.release(self)
-
-
-class _Grouped(Member):
-    """A member of a group that knows what it was asked for."""
-
-    def __init__(self, group: Group, attachment: Attachment, options: Options) -> None:
-        super().__init__(group, attachment)
-        self.options = options
-        self.attachment = attachment
-
-    def _wake(self) -> None:
-        PROCESS.soon()
-
-    def uninstrument(self) -> None:
-        with PROCESS.lock:
-            super().uninstrument()
-            if not self._group.empty:
-                return
-            untell(self, final=True)
-            for export in PROCESS.exports.all():  # the last one was taken off on purpose
-                export.names.release(self._group)
-                export.groups = {name: one for name, one in export.groups.items() if one is not self._group}
-
-
-def _known(engine: Engine) -> _Instrumented | _Grouped | None:
-    tap = active_tap(engine)
-    owner = tap.owner if tap is not None else None
-    return owner if isinstance(owner, (_Instrumented, _Grouped)) else None
-
-
-def _different(known: _Instrumented | _Grouped, options: Options) -> list[str]:
+def _different(known: Instrumented | Grouped, options: Options) -> list[str]:
     """Return the options that were spelled out, and are not those of the first call."""
     if options.meter_provider is not None and known.options.meter_provider is not None:
         before, now = (real_provider(one.meter_provider) for one in (known.options, options))  # type: ignore[arg-type]
@@ -277,7 +273,7 @@ def _different(known: _Instrumented | _Grouped, options: Options) -> list[str]:
     ]
 
 
-def _again(known: _Instrumented | _Grouped, engine: Engine, options: Options) -> Instrumentation:
+def _again(known: Instrumented | Grouped, engine: Engine, options: Options) -> Instrumentation:
     different = _different(known, options)
     if different:
         raise ValueError(

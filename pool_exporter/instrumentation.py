@@ -45,6 +45,9 @@ class Instrumentation:
     at the end.
     """
 
+    _shared = False
+    """Whether several engines have it."""
+
     def __init__(self, name: str, ledger: Ledger, attachment: Attachment | None) -> None:
         self._token = _next_token()  # tells pools apart that have the same name one after the other
         self._implicit = False  # whether nobody asked for this engine in particular

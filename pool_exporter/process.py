@@ -57,8 +57,11 @@ class _Process:
                 export.faults.report("pools", error)
         return found
 
-    def telemetry(self, options: Options) -> Telemetry | None:
-        """Return what tells the meter provider that was asked for, None if none was."""
+    def telemetry(self, options: Options, *, asked: bool = True) -> Telemetry | None:
+        """Return what tells the meter provider of these options, None if there is none.
+
+        Raises `ValueError` where it cannot be as they say, unless that or what is in the way was not `asked` for.
+        """
         if options.meter_provider is None:
             return None
         if self._telemetries is None:  # not every process pays for the import
@@ -68,6 +71,7 @@ class _Process:
             options.meter_provider,
             ExportOptions(options.detail, options.buckets),
             options.buckets or resolve_buckets(None),
+            asked=asked,
         )
         found.check(options.registry)
         return found

@@ -24,10 +24,13 @@ class Telemetries:
             weakref.WeakKeyDictionary()
         )
 
-    def of(self, provider: MeterProvider, options: ExportOptions, bounds: Bounds) -> Telemetry:
+    def of(
+        self, provider: MeterProvider, options: ExportOptions, bounds: Bounds, *, asked: bool = True
+    ) -> Telemetry:
         """Return a provider's telemetry, its instruments made.
 
-        Raises `ValueError` where its pools have other buckets or another level of detail.
+        Raises `ValueError` where its pools have other buckets or another level of detail, if both were `asked`
+        for. Where who started the program came first, his instruments stay, and a warning says so.
         """
         telemetry = self._known(provider)
         if telemetry is None:
@@ -35,8 +38,16 @@ class Telemetries:
             telemetry = Telemetry(provider, own, self._exports.registries, self._warn_once)
             self._exports.add(own)
             self._by_provider[provider] = weakref.ref(telemetry)
-        else:
+            telemetry.asked = asked
+            return telemetry
+        try:
             telemetry.own.check_same(options, "meter provider")
+        except ValueError as error:
+            if asked and telemetry.asked:
+                raise
+            self._warn_once("OpenTelemetry's instruments stay as they are: %s", error)
+        else:
+            telemetry.asked = telemetry.asked or asked
         return telemetry
 
     def _known(self, provider: MeterProvider) -> Telemetry | None:

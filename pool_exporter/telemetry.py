@@ -6,7 +6,6 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,10 @@ from prometheus_client import CollectorRegistry
 
 from pool_exporter.catalogue import CATALOGUE
 from pool_exporter.departed import Departed
-from pool_exporter.exporters.identity import Attributes, pool_attributes
 from pool_exporter.exporters.opentelemetry import SCOPE, PoolInstruments, Reading
 from pool_exporter.exporters.rivals import (
+    has_sole_reader,
     other_scopes,
-    reader_count,
     real_provider,
     serves_opentelemetry,
     stands_for_none,
@@ -27,6 +25,7 @@ from pool_exporter.exports import Export
 from pool_exporter.instrumentation import Instrumentation
 from pool_exporter.ledger import Ledger
 from pool_exporter.records import PoolSnapshot, PoolState, Samples
+from pool_exporter.subject import Subject
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -45,24 +44,6 @@ MOST_SAMPLES_UNASKED = 1_024
 CONVENTIONAL = frozenset(m.opentelemetry_name for m in CATALOGUE if m.opentelemetry_name.startswith("db."))
 
 
-class _Subject:
-    """A pool that a provider is told of. Its ledger is kept until all of its samples are recorded."""
-
-    def __init__(self, pool: Instrumentation) -> None:
-        self.pool = weakref.ref(pool)
-        self.ledger: Ledger = pool._ledger
-        self.attributes: Attributes = pool_attributes(pool.snapshot())
-        self.observed: PoolSnapshot | None = None  # what was told of it last
-        self.named = ("", "")  # the pool's name, and the one that it is told of by
-        self.most = 0  # samples that its ledger keeps of each histogram
-
-    def keep(self, most: int) -> None:
-        """Let the ledger keep so many samples."""
-        if self.most != most:
-            self.ledger.keep_samples(most)
-            self.most = most
-
-
 class Telemetry:
     """The pools and the instruments of one meter provider.
 
@@ -76,17 +57,19 @@ class Telemetry:
         registries: Callable[[], Iterable[CollectorRegistry]],
         warn_once: Callable[..., None],
     ) -> None:
+        self.asked = True  # whether the application did, or only who started the program
         self.own = own  # the pools that go to no registry, which have their names and groups here
         self._provider = provider
         self._registries = registries  # all that have pools
         self._warn_once = warn_once
-        self._subjects: dict[int, _Subject] = {}  # by token
+        self._subjects: dict[int, Subject] = {}  # by token
         self._asked = False
         self._left_out: frozenset[str] = frozenset()  # histograms that somebody else has, by catalogue name
         # Held while samples are taken and recorded: a collection waits for a batch in flight.
         self._recorded = threading.RLock()
         self._names: dict[str, int] = {}  # who is told of by a name, by token
-        self._departed = Departed(lambda: reader_count(provider) == 1)
+        self._departed = Departed(lambda: has_sole_reader(provider))
+        self._retired: weakref.WeakSet[Instrumentation] = weakref.WeakSet()  # whose names others have now
         self._instruments = self._made(provider)
 
     def _made(self, provider: MeterProvider, *, renewed: bool = False) -> PoolInstruments:
@@ -113,11 +96,22 @@ class Telemetry:
                 "of its own (PrometheusMetricReader takes one too, and both can be served)"
             )
 
+    def keep_samples(self, ledger: Ledger) -> None:
+        """Let a ledger keep samples from its first count on, before its pool is added."""
+        ledger.keep_samples(self._most_samples)
+
     def add(self, pool: Instrumentation) -> None:
         """Tell the provider of a pool from now on."""
-        subject = self._subjects[pool._token] = _Subject(pool)
-        subject.keep(MOST_SAMPLES if self._recording else MOST_SAMPLES_UNASKED)
+        subject = self._subjects[pool._token] = Subject(pool)
+        snapshot = pool.snapshot()
+        subject.told_as(snapshot, self._name_for(pool._token, subject, snapshot.name))
+        self._departed.came_back(pool._token, subject.attributes)
+        subject.keep(self._most_samples)
         pool._telemetry = self
+
+    @property
+    def _most_samples(self) -> int:
+        return MOST_SAMPLES if self._recording else MOST_SAMPLES_UNASKED
 
     @property
     def _recording(self) -> bool:
@@ -132,9 +126,13 @@ class Telemetry:
         pool._telemetry = None
         subject = self._subjects.pop(pool._token, None)
         if subject is not None:
-            self._take_over(subject, subject.ledger.samples)
-            subject.keep(0)
-            self._departed.add(pool.snapshot(), subject.attributes, subject.observed, final=final)
+            self._depart(pool._token, subject, pool.snapshot(), final=final)
+
+    def _depart(self, token: int, subject: Subject, last: PoolSnapshot, *, final: bool) -> None:
+        """Record what a pool has left, and keep what it had counted."""
+        self._take_over(subject, subject.ledger.samples)
+        subject.keep(0)
+        self._departed.add(token, last, subject.attributes, subject.observed, final=final)
 
     def _readings(self) -> Iterator[Reading]:
         """Yield each pool as it is, its samples up to then recorded, in the course of a collection.
@@ -148,6 +146,10 @@ class Telemetry:
                 "so that a scrape has the same metrics twice; instrument() every engine with meter_provider and without "
                 "registry, or give the reader a registry of its own"
             )
+        for retired in tuple(self._retired):
+            if not retired._over():
+                self._retired.discard(retired)
+                self.add(retired)
         present = set()
         for token, subject in tuple(self._subjects.items()):
             try:
@@ -163,39 +165,50 @@ class Telemetry:
         except Exception as error:
             self.failed(error)
 
-    def _reading(self, token: int, subject: _Subject) -> Reading | None:
+    def _reading(self, token: int, subject: Subject) -> Reading | None:
         """Return a pool as it is; None where it is gone, and what it has left is recorded."""
         pool = subject.pool()
         if pool is None or pool._gone():
             self._subjects.pop(token, None)
-            self._take_over(subject, subject.ledger.samples)
-            last = subject.ledger.snapshot(PoolState.unknown(""))
-            self._departed.add(last, subject.attributes, subject.observed, final=True)
+            self._depart(token, subject, subject.ledger.snapshot(PoolState.unknown("")), final=True)
             return None
         subject.keep(MOST_SAMPLES)
         with self._waited():
             snapshot, samples = pool._sampled()
-            name = self._name_for(token, subject, snapshot.name)
-            if name != snapshot.name:
-                snapshot = replace(snapshot, name=name)
-            subject.attributes = attributes = pool_attributes(snapshot)
+            snapshot = subject.told_as(snapshot, self._name_for(token, subject, snapshot.name))
             self._record(subject, samples)
-        subject.observed = self._departed.counted_on(snapshot, attributes)
-        return Reading(subject.observed, attributes)
+        subject.observed = self._departed.counted_on(snapshot, subject.attributes)
+        return Reading(subject.observed, subject.attributes)
 
-    def _name_for(self, token: int, subject: _Subject, wanted: str) -> str:
+    def _name_for(self, token: int, subject: Subject, wanted: str) -> str:
         """Return a name that no other pool is told of by: those of two registries may have the same.
 
-        A pool keeps it for as long as its own does not change, so that its series stay its own.
+        A pool keeps it for as long as its own does not change, so that its series stay its own; one that is
+        over gives it up, as in a registry.
         """
         if subject.named[0] != wanted:
             name, number = wanted, 1
-            while self._names.get(name, token) != token and self._names[name] in self._subjects:
+            while self._names.get(name, token) != token and self._needs_name(self._names[name]):
                 number += 1
                 name = f"{wanted}-{number}"
             self._names[name] = token
             subject.named = (wanted, name)
         return subject.named[1]
+
+    def _needs_name(self, token: int) -> bool:
+        """Tell whether a pool goes on being told of; one that is over is told of no more, until it is used again."""
+        subject = self._subjects.get(token)
+        pool = subject.pool() if subject is not None else None
+        if subject is None:
+            return False
+        if pool is not None and not pool._over():
+            return True
+        self._subjects.pop(token, None)
+        last = subject.ledger.snapshot(PoolState.unknown("")) if pool is None else pool.snapshot()
+        self._depart(token, subject, last, final=pool is None)
+        if pool is not None:
+            self._retired.add(pool)
+        return False
 
     @contextlib.contextmanager
     def _waited(self) -> Iterator[None]:
@@ -207,13 +220,13 @@ class Telemetry:
             if taken:
                 self._recorded.release()
 
-    def _take_over(self, subject: _Subject, take: Callable[[], Samples]) -> None:
+    def _take_over(self, subject: Subject, take: Callable[[], Samples]) -> None:
         with self._waited():
             samples = take()
             if samples:
                 self._record(subject, samples)
 
-    def _record(self, subject: _Subject, samples: Samples) -> None:
+    def _record(self, subject: Subject, samples: Samples) -> None:
         samples = {name: values for name, values in samples.items() if name not in self._left_out}
         for name, values in samples.items():
             if self._recording and len(values) >= MOST_SAMPLES:

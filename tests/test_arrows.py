@@ -70,6 +70,8 @@ FREE = {
     "status",
     "telemetry",
     "telemetries",
+    "subject",
+    "instrumented",
     "cli",
     "demo",
     "drill",

@@ -176,10 +176,10 @@ def test_an_engine_that_cannot_be_taken_in_is_left_out(
     def broken(*_: object, **__: object) -> object:
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr("pool_exporter.everywhere.instrument", broken)
+    monkeypatch.setattr("pool_exporter.everywhere.put_on", broken)
     engine = made()
     engine.connect().close()
-    assert "instrument_all() leaves out an engine on sqlite: out of order" in caplog.text
+    assert "an engine on sqlite is not instrumented with all others: out of order" in caplog.text
 
 
 def test_proxies_are_not_asked_for_their_class() -> None:

@@ -12,9 +12,17 @@ from sqlalchemy.engine import CreateEnginePlugin
 
 
 def existing_engines() -> list[Engine]:
-    """Return every engine of the process, also one that is part of an AsyncEngine; nothing lists them."""
-    # By their types: to ask a proxy for its class may make it do what it stands for.
-    return [one for one in gc.get_objects() if issubclass(type(one), Engine)]
+    """Return every engine of the process, also one that is part of an AsyncEngine; nothing lists them.
+
+    Each object refers to its class. To go through all objects instead would hold for a moment what other
+    threads are about to make, and CPython resizes no tuple that somebody else refers to.
+    """
+    found: list[Engine] = []
+    classes = [Engine]
+    for cls in classes:
+        found += [one for one in gc.get_referrers(cls) if type(one) is cls]
+        classes += [sub for sub in type.__subclasses__(cls) if sub not in classes]
+    return found
 
 
 class _Telling(CreateEnginePlugin):

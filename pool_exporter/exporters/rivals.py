@@ -14,6 +14,10 @@ from prometheus_client import CollectorRegistry
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
+PROMETHEUS_EXPORTER = "opentelemetry.exporter.prometheus"
+"""The module of the reader that serves Prometheus, and of its collector."""
+OTHER_CLIENTS = ("redis", "valkey", "mongo", "cassandra", "elasticsearch", "memcache", "dynamodb")
+"""What the scopes of clients that measure pools of their own have in their names."""
 INSTRUMENTATIONS = "opentelemetry.instrumentation."
 """What the scopes of OpenTelemetry's own instrumentations begin with."""
 
@@ -29,18 +33,20 @@ def stands_for_none(provider: MeterProvider) -> bool:
     return getattr(provider, "_real_meter_provider", provider) is None
 
 
-def reader_count(provider: MeterProvider) -> int | None:
-    """Return how many readers collect what a provider is told, None where that cannot be seen."""
-    readers = getattr(
-        getattr(real_provider(provider), "_measurement_consumer", None), "_reader_storages", None
-    )
-    return None if readers is None else len(readers)
+def has_sole_reader(provider: MeterProvider) -> bool:
+    """Tell whether one reader takes what a provider is told, and for one recipient: several may scrape Prometheus's."""
+    readers = getattr(getattr(real_provider(provider), "_measurement_consumer", None), "_reader_storages", ())
+    return len(readers) == 1 and not any(_is_scraped(reader) for reader in tuple(readers))
+
+
+def _is_scraped(reader: object) -> bool:
+    return type(reader).__module__.startswith(PROMETHEUS_EXPORTER)
 
 
 def other_scopes(provider: MeterProvider, names: Iterable[str], own: str) -> dict[str, str]:
     """Return the names among `names` that another scope has an instrument of, each with that scope.
 
-    OpenTelemetry's own instrumentations of other clients than SQLAlchemy measure pools of their own.
+    Other clients than SQLAlchemy measure pools of their own.
     """
     meters = getattr(real_provider(provider), "_meters", None)
     if not isinstance(meters, dict):
@@ -49,7 +55,7 @@ def other_scopes(provider: MeterProvider, names: Iterable[str], own: str) -> dic
     found = {}
     for scope, meter in tuple(meters.items()):
         name = str(getattr(scope, "name", ""))
-        if name == own or (name.startswith(INSTRUMENTATIONS) and "sqlalchemy" not in name.lower()):
+        if name == own or _measures_another_client(name.lower()):
             continue
         instruments: dict[str, Any] = getattr(meter, "_instrument_id_instrument", {})
         for instrument in tuple(instruments.values()):
@@ -58,7 +64,13 @@ def other_scopes(provider: MeterProvider, names: Iterable[str], own: str) -> dic
     return found
 
 
+def _measures_another_client(scope: str) -> bool:
+    if scope.startswith(INSTRUMENTATIONS):
+        return "sqlalchemy" not in scope
+    return any(client in scope for client in OTHER_CLIENTS)
+
+
 def serves_opentelemetry(registry: CollectorRegistry) -> bool:
     """Tell whether a registry has the collector of OpenTelemetry's PrometheusMetricReader."""
     collectors = tuple(getattr(registry, "_collector_to_names", ()))
-    return any(type(one).__module__.startswith("opentelemetry.exporter.prometheus") for one in collectors)
+    return any(_is_scraped(one) for one in collectors)

@@ -455,7 +455,7 @@ def test_several_readers_have_some_time_and_at_least_one_collection() -> None:
     now = [100.0]
     departed = Departed(lambda: False, lambda: now[0])
     gone = snapshot()
-    departed.add(gone, pool_attributes(gone), gone, final=True)
+    departed.add(1, gone, pool_attributes(gone), gone, final=True)
     for seconds in (0.0, FAREWELL_SECONDS - 1, FAREWELL_SECONDS + 500):
         now[0] = 100 + seconds
         assert [reading.snapshot for reading in departed.farewells(set())] == [gone]

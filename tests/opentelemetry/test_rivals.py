@@ -114,6 +114,8 @@ def test_what_another_scope_emits_is_left_to_it(
     [
         ("opentelemetry.instrumentation.redis", False),
         ("opentelemetry.instrumentation.asyncpg", False),
+        ("redis-py", False),
+        ("org.mongodb.driver", False),
         ("opentelemetry.instrumentation.sqlalchemy", True),
         ("opentelemetry_instrumentation_of_mine", True),
     ],

@@ -21,6 +21,7 @@ from pool_exporter import (
     ledger,
     naming,
     snapshotting,
+    subject,
     telemetries,
     telemetry,
     uses,
@@ -47,7 +48,7 @@ def functions() -> dict[str, FunctionType]:
     found = {}
     for module in [
         *(*modules, ledger, counting, uses, counts, deferring, holding, leaks, snapshotting, naming),
-        *(telemetry, telemetries, departed, identity, opentelemetry, rivals),
+        *(telemetry, telemetries, subject, departed, identity, opentelemetry, rivals),
     ]:
         for function in _functions_of(module):
             name = (

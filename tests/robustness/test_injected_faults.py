@@ -137,10 +137,11 @@ BY_INSTRUMENT = {
     *("seam:_make_seam", "seam:_queue_overrides", "seam:_recreate", "seam:_return_conn", "seam:share"),
     *("tap:Tap.__init__", "tap:Tap.add_engine"),
     *("opentelemetry:PoolInstruments.__init__", "opentelemetry:PoolInstruments._observable"),
-    *("departed:Departed.__init__", "opentelemetry:_context"),
+    *("departed:Departed.__init__", "departed:Departed.came_back", "opentelemetry:_context"),
+    *("telemetry:Telemetry._most_samples", "telemetry:Telemetry.keep_samples"),
     *("opentelemetry:_points_of", "telemetries:Telemetries.__init__", "telemetries:Telemetries.of"),
     *("telemetry:Telemetry.__init__", "telemetry:Telemetry._made", "telemetry:Telemetry.add"),
-    *("telemetry:Telemetry.check", "telemetry:_Subject.__init__", "telemetries:Telemetries._known"),
+    *("telemetry:Telemetry.check", "subject:Subject.__init__", "telemetries:Telemetries._known"),
     *("counts:Counts.keep_samples", "ledger:Ledger.keep_samples", "rivals:stands_for_none"),
 }
 """What instrument() alone calls, whose caller gets the exception."""
@@ -151,6 +152,8 @@ AT_OTHER_TIMES = {
     *("attach:still_connected", "ledger:Ledger.reset_after_fork", "naming:Names.after_fork"),
     *("opentelemetry:PoolInstruments.adopt", "telemetry:Telemetry.remove"),
     *("departed:Departed.add", "departed:Departed.clear", "departed:_counters", "departed:_added"),
+    *("rivals:_measures_another_client", "departed:_closed"),
+    *("telemetry:Telemetry._depart", "telemetry:Telemetry._needs_name"),
     *("uses:Entry.uses_noted", "attach:Attachment.after_fork", "naming:Names.holders"),
     # With other workers to share with.
     *("ledger:Ledger.mark", "ledger:Ledger.has_open"),
@@ -198,7 +201,8 @@ OF_NO_POOL = {
     "opentelemetry:PoolInstruments._collection",
     *("opentelemetry:PoolInstruments.inherited", "opentelemetry:_Collection.__init__"),
     *("rivals:other_scopes", "rivals:real_provider", "rivals:serves_opentelemetry"),
-    *("departed:Departed.farewells", "rivals:reader_count"),
+    *("departed:Departed.farewells", "rivals:has_sole_reader"),
+    "rivals:_is_scraped",
     "telemetry:Telemetry._others",
     *("telemetry:Telemetry._left_to_others", "telemetry:Telemetry._readings", "telemetry:Telemetry.relieve"),
 }
