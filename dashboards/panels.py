@@ -19,6 +19,8 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RATE = "$__rate_interval"
+SHOWN = "$__range"
+"""All of the time shown, for a number that counts over it; rates are over `RATE`."""
 UIDS = {"fleet": "sqlalchemy-pool-fleet", "pool": "sqlalchemy-pool", "leak-hunt": "sqlalchemy-pool-leak-hunt"}
 """What each dashboard is found by; the alerts lead to that of a pool."""
 

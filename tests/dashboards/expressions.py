@@ -14,13 +14,15 @@ from pool_exporter.dashboards import Words
 
 RATE_INTERVAL = timedelta(seconds=12345)
 """Stands for `$__rate_interval`, which the parser does not know."""
+SHOWN = timedelta(seconds=54321)
+"""Stands for `$__range`, all of the time shown."""
 RATES = {"rate", "irate", "increase"}
 
 
 def parsed(expr: str) -> Any:
     """Return the syntax tree, with numbers in the place of Grafana's variables; `ValueError` if it has none."""
     text = expr.replace("$__rate_interval", "12345s").replace("[$__range:", "[1h:")
-    text = text.replace("$__interval_ms", "15000").replace("$__interval]", "15s]")
+    text = text.replace("[$__range]", "[54321s]")
     text = re.sub(r'(?<!["~|])\$(limit)\b', "100", text)
     return promql.parse(text)
 
@@ -155,6 +157,9 @@ def _named(name: str, words: Words) -> tuple[Metric | None, str]:
 def _of_call(node: Any) -> Iterator[str]:
     if node.func.name in RATES:
         (window,) = node.args
+        counted = node.func.name == "increase" and isinstance(window, promql.MatrixSelector)
+        if counted and window.range == SHOWN:
+            return
         if not isinstance(window, promql.MatrixSelector) or window.range != RATE_INTERVAL:
             yield f"{node.func.name}() is not over exactly $__rate_interval"
     if node.func.name == "histogram_quantile":

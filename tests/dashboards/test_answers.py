@@ -131,6 +131,21 @@ CASES: dict[str, tuple[tuple[str, str, str], dict[str, str], str, list[float]]] 
         "1h",
         [5],
     ),
+    "leaks are counted one by one where scrapes fail or come late": (
+        ("leak-hunt", "Who holds connections", "Leaks"),
+        {'{owner="GET /x"} owner_leaks_total': "_x40 0 0 0 0 _ _ _ 3 _ _ _ _ _ 8 8 _ 10 10x200"},
+        "1h",
+        [10],
+    ),
+    "leaks of several processes are counted together": (
+        ("leak-hunt", "Who holds connections", "Leaks"),
+        {
+            f'{{instance="{one}",owner="GET /x"}} owner_leaks_total': f"_x{born} 0x3 1 2x300"
+            for one, born in (("a", 20), ("b", 100), ("c", 230))
+        },
+        "1h",
+        [6],
+    ),
     "leaks before the time shown are not": (
         ("leak-hunt", "Who holds connections", "Leaks"),
         {'{owner="GET /x"} owner_leaks_total': "0x40 3x920"},
