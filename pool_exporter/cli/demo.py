@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
-import os
 import sys
 import textwrap
 
@@ -75,10 +74,6 @@ def execute(arguments: argparse.Namespace) -> int:
     except DemoError as error:
         print(f"pool-exporter demo: error: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output is gone (`| head`); nor may the interpreter's last flush complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _scenarios() -> str:
