@@ -170,6 +170,12 @@ CASES: dict[str, tuple[tuple[str, str, str], dict[str, str], str, list[float]]] 
             ("fine with one long statement", 0, {'{kind="busy"} overdue_uses': "1x240"}),
             ("nearly full", 1, {'{state="used"} connections': "8x240"}),
             ("full by load", 2, LOADED),
+            (
+                "full by load for as long as a rate looks back, where callers queue now and then",
+                2,
+                {**LOADED, '{phase="queued"} pending_requests': "0x196 4 0x40"},
+            ),
+            ("nearly full after that", 1, {**LOADED, '{phase="queued"} pending_requests': "0x190 4 0x40"}),
             ("full by load with long statements", 2, {**LOADED, '{kind="busy"} overdue_uses': "10x240"}),
             ("failing", 3, {" failed_acquires_total": "0+1x240"}),
             ("leaking", 4, {'{kind="idle"} overdue_uses': "1x240"}),

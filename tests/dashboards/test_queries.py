@@ -13,7 +13,7 @@ from pool_exporter.vocabularies import VOCABULARIES
 from .grafana import Choice, Series, answer, asked, choosing, options
 from .linter import panels_of
 from .oddities import AWKWARD
-from .stage import EMPTY, GONE, JOBS, ODD, TROUBLE_SECONDS, Play
+from .stage import EMPTY, GONE, JOBS, ODD, POOLS, TROUBLE_SECONDS, Play
 
 Json = dict[str, Any]
 HANGING_SECONDS = 0.5
@@ -137,7 +137,7 @@ def test_alerts_lead_to_the_dashboard_of_a_pool() -> None:
 
 
 CHOICES = {
-    "one": {"job": [JOBS["leak"]], "pool": ["demo"]},
+    "one": {"job": [JOBS["leak"]], "pool": [POOLS[JOBS["leak"]]]},
     "several": {"job": [JOBS["leak"], JOBS["load"]], "instance": [f"{JOBS['leak']}-1", f"{JOBS['load']}-1"]},
     "all": {},
 }
