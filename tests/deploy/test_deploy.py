@@ -339,7 +339,15 @@ def database() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.mark.parametrize("scenario", ["healthy", "leak"])
+SHOWN = {
+    "healthy": r'owner_connections\{owner="GET /orders",pool="shop"\}',
+    "leak": r'owner_connections\{owner="POST /orders/\{id\}/refund",pool="shop"\} 10\.0',
+    "stale": r'pre_ping_failures_total\{pool="shop"\} [1-9]',
+}
+"""What some scenarios make of the metrics."""
+
+
+@pytest.mark.parametrize("scenario", SHOWN)
 def test_the_application_runs_on_a_database_of_its_own(database: PostgresServer, scenario: str) -> None:
     """The container's program serves the pool's metrics on all addresses, its clients at work, until a SIGTERM."""
     port = free_port()
@@ -360,11 +368,8 @@ def test_the_application_runs_on_a_database_of_its_own(database: PostgresServer,
         except OSError:
             return ""
 
-    wanted = 'sqlalchemy_pool_owner_connections{owner="' + (
-        'POST /orders/{id}/refund",pool="shop"} 10.0' if scenario == "leak" else 'GET /orders",pool="shop"}'
-    )
     with ending(program):
-        until(lambda: wanted in metrics(), f"{wanted} is among the metrics")
+        until(lambda: re.search(f"^sqlalchemy_pool_{SHOWN[scenario]}", metrics(), re.M), SHOWN[scenario])
         program.terminate()
         assert program.wait(20) in (0, -15, 143)
 
