@@ -63,6 +63,11 @@ def execute(arguments: argparse.Namespace) -> int:
             f"{visible(str(existing[0]))} is there already, and nothing was written; "
             "give --force to write over it, or another --out"
         )
+    for path in existing:
+        if path.is_dir():
+            raise CommandError(
+                f"{visible(str(path))} is a directory, and nothing was written; take it away, or give another --out"
+            )
     path = directory / "fleet.json"
     try:
         directory.mkdir(parents=True, exist_ok=True)

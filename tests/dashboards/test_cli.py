@@ -103,6 +103,15 @@ def test_existing_files_stay_without_force(run: Run, tmp_path: Path) -> None:
     assert json.loads(mine.read_text("utf-8"))["uid"] == "sqlalchemy-pool"
 
 
+def test_a_directory_in_the_place_of_a_file_keeps_all_from_being_written(run: Run, tmp_path: Path) -> None:
+    """Even with --force it is all files or none."""
+    (tmp_path / "leak-hunt.json").mkdir()
+    code, printed, errors = run("--out", str(tmp_path), "--force")
+    assert (code, printed) == (2, "")
+    assert f"error: {tmp_path / 'leak-hunt.json'} is a directory, and nothing was written; take it" in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["leak-hunt.json"]
+
+
 def test_a_directory_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
     """A file in the place of the directory, or of one above, is an error with the reason and the remedy."""
     (tmp_path / "file").write_text("")
