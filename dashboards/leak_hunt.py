@@ -71,13 +71,13 @@ def _states() -> Builder:
 def _table() -> Builder:
     words = Words(
         "Each owner: connections it holds now, how many it held on average, and how many of its uses became leaks, suspected or "
-        "collected, in the time shown and since the owner was first scraped. An owner is a route, a name given by owner(), or the "
+        "collected, in the time shown and since the owner was first scraped; of hundreds the number is out by a few. An owner is a route, a name given by owner(), or the "
         "acquiring function.",
         "the held ones go up and down, and no leaks.",
         "the owner on top of the leaks is the one. `pool-exporter held URL`, or the status page, names its function, file and line: "
         "close what it opens, with a with block. Until then a restart gives the pool its connections back.",
     )
-    # `increase` stretches a count to the ends of the time shown, never shrinks it: each process's is a whole number.
+    # `increase` stretches a count by a scrape at most and never shrinks it: rounded down, tens are exact.
     leaked = f"floor(increase(<<owner_leaks_total>>[{SHOWN}]) + 0.001)"
     lines = [
         Line("sum by (<<by>>, <<.owner>>) (<<owner_connections>>)", "Holds"),

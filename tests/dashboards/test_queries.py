@@ -332,6 +332,28 @@ def unrecovered(server: str, play: Play, job: str) -> float:
     return float(suspected["result"][0]["value"][1]) - float(recovered["result"][0]["value"][1])
 
 
+@pytest.mark.parametrize("scenario", ["leak", "stream", "collected"])
+def test_the_leaks_of_an_owner_are_those_that_its_process_counted(
+    servers: Servers, plays: Plays, scenario: str
+) -> None:
+    """The process counts from 0 within the time shown; of many, the estimate that `increase` is may be a little more."""
+    words, job = words_of("prometheus"), JOBS[scenario]
+    (target,) = (
+        one
+        for one in panel_of("leak-hunt", "Who holds connections", words)["targets"]
+        if one["legendFormat"] == "Leaks"
+    )
+    start, end = whole(plays)
+    found = answer(servers["prometheus"], target, choosing(words, job=[job]), start, end)
+    query = f'sqlalchemy_pool_owner_leaks_total{{job="{job}"}}'
+    counted = asked(servers["prometheus"], "query", query=query, time=end)["result"]
+    leaks = {one.labels["owner"]: one.highest for one in found}
+    assert max(leaks.values()) >= 10
+    for one in counted:
+        real = float(one["value"][1])
+        assert leaks[one["metric"]["owner"]] == pytest.approx(real, abs=0 if real <= 10 else 0.05 * real)
+
+
 @pytest.mark.parametrize("scenario", ["healthy", "load", "slow", "restart", "stale"])
 @pytest.mark.parametrize("title", INNOCENT)
 def test_no_leak_is_shown_without_one(servers: Servers, plays: Plays, title: str, scenario: str) -> None:
