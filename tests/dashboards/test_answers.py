@@ -137,6 +137,22 @@ CASES: dict[str, tuple[tuple[str, str, str], dict[str, str], str, list[float]]] 
         "1h",
         [10],
     ),
+    "leaks of an owner that leaked before its first scrape are counted": (
+        ("leak-hunt", "Who holds connections", "Leaks"),
+        {
+            '{owner="GET /x"} owner_leaks_total': "_x100 2x20 3x200",
+            '{owner="GET /y"} owner_leaks_total': "_x239 1",
+            '{owner="GET /z"} owner_leaks_total': "0x40 5x20 6x60 0x10 1x200",
+        },
+        "1h",
+        [11],
+    ),
+    "leaks are not counted again after a scrape that failed just where the time shown begins": (
+        ("leak-hunt", "Who holds connections", "Leaks"),
+        {'{owner="GET /x"} owner_leaks_total': "0x40 7x196 stale stale stale 7x300"},
+        "2h",
+        [0],
+    ),
     "leaks of several processes are counted together": (
         ("leak-hunt", "Who holds connections", "Leaks"),
         {

@@ -190,6 +190,10 @@ MISTAKES: dict[str, tuple[Callable[[Json], object], str]] = {
         asks(f"sum(max_over_time({P}timeouts_total{S}[$__rate_interval]))"),
         "counts since",
     ),
+    "a total at its lowest": (
+        asks(f"sum(min_over_time({P}timeouts_total{S}[$__range]))", "table"),
+        "counts since",
+    ),
     "an average since boot": (
         asks(f"sum({P}wait_seconds_sum{S}) / (sum({P}wait_seconds_count{S}) > 0)"),
         "counts since",
