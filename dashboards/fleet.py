@@ -7,6 +7,7 @@ from grafana_foundation_sdk.builders.dashboard import TextBoxVariable
 from dashboards.frame import Json, Row, dashboard
 from dashboards.panels import RATE, Builder, Line, Words, graph, number, states
 from dashboards.questions import (
+    ESTIMATED,
     MAX,
     QUEUED,
     SATURATION,
@@ -100,7 +101,8 @@ def _share() -> Builder:
 
 def _wait() -> Builder:
     words = Words(
-        "The time that 99 of 100 successful acquires stayed below, over all pools; where none succeeds, how long the longest has waited.",
+        "The time that 99 of 100 successful acquires stayed below, over all pools; where none succeeds, how long the longest has waited. "
+        f"{ESTIMATED}",
         "a few milliseconds: a connection is there when it is asked for.",
         "see in the courses since when, and in the table who has callers queued.",
     )
@@ -128,7 +130,7 @@ def _suspects() -> Builder:
 def _states() -> Builder:
     words = Words(
         "The state of each pool over time, the worst that holds: full by a leak, leaking, database fails, full by load, "
-        "nearly full, fine. A gap means that nothing was scraped.",
+        "nearly full, fine. Callers that queued count for the length of a rate's window, four scrapes. A gap means that nothing was scraped.",
         "green, with some yellow at peak times.",
         "red is a leak: the left end says since when; follow the link to the leak hunt. Orange is load: shorten uses, "
         "then enlarge the pool. Purple: look at the database first. A gap: look at the process.",
@@ -213,7 +215,8 @@ def _timeouts() -> Builder:
 
 def _waits() -> Builder:
     words = Words(
-        "The time that half, and 99 of 100, of the successful acquires of all pools stayed below; those that timed out are not in it.",
+        "The time that half, and 99 of 100, of the successful acquires of all pools stayed below; those that timed out are not in it. "
+        f"{ESTIMATED}",
         "both flat and below 10 ms.",
         "p99 alone rising is one pool or one peak; both rising is a pool that everybody waits for.",
     )

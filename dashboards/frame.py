@@ -19,6 +19,7 @@ WIDTH = 24
 TAG = "sqlalchemy-pool"
 
 Json = dict[str, Any]
+_MARKS = "In the graphs a dashed line is blue where a process starts, red where an alert begins to fire, purple at a deploy."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def dashboard(
     made = (
         build.Dashboard(f"SQLAlchemy pools: {title}<<title>>")
         .uid(f"{UIDS[name]}<<uid>>")
-        .description(description)
+        .description(f"{description} {_MARKS}")
         .tags([TAG, "<<vocabulary>>"])
         .readonly()
         .tooltip(models.DashboardCursorSync.CROSSHAIR)

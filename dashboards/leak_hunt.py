@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.frame import Json, Row, dashboard
-from dashboards.panels import RATE, Builder, Line, Words, graph, number, states
+from dashboards.panels import RATE, SHOWN, Builder, Line, Words, graph, number, states
 from dashboards.questions import STATE, STATES, total_increase, total_rate
 from dashboards.tables import rows
 from dashboards.verdict import verdict
@@ -71,19 +71,23 @@ def _states() -> Builder:
 def _table() -> Builder:
     words = Words(
         "Each owner: connections it holds now, how many it held on average, and how many of its uses became leaks, suspected or "
-        "collected, in the time shown. An owner is a route, a name given by owner(), or the acquiring function.",
+        "collected, in the time shown, or before their owner was first scraped in it; of hundreds the number is out by a few. An owner is a route, a name given by owner(), or the "
+        "acquiring function.",
         "the held ones go up and down, and no leaks.",
         "the owner on top of the leaks is the one. `pool-exporter held URL`, or the status page, names its function, file and line: "
         "close what it opens, with a with block. Until then a restart gives the pool its connections back.",
     )
-    # Over all of the time shown, from rates as everywhere: what leaked within each step, added up.
-    leaked = (
-        f"sum_over_time(rate(<<owner_leaks_total>>[{RATE}])[$__range:$__interval]) * $__interval_ms / 1000"
+    # `increase` stretches a count by a scrape at most and never shrinks it: rounded down, tens are exact.
+    leaked = f"floor(increase(<<owner_leaks_total>>[{SHOWN}]) + 0.001)"
+    # What an owner had leaked already when it was first scraped is no increase; the label keeps it beside that.
+    known = f"present_over_time(<<owner_leaks_total>>[1h] offset {SHOWN})"
+    first = (
+        f'label_replace(min_over_time(<<owner_leaks_total>>[{SHOWN}]) unless {known}, "first", "yes", "", "")'
     )
     lines = [
         Line("sum by (<<by>>, <<.owner>>) (<<owner_connections>>)", "Holds"),
         Line(f"sum by (<<by>>, <<.owner>>) (rate(<<owner_use_seconds_total>>[{RATE}]))", "On average"),
-        Line(f"round(sum by (<<by>>, <<.owner>>) ({leaked}))", "Leaks"),
+        Line(f"sum by (<<by>>, <<.owner>>) ({leaked} or {first})", "Leaks"),
     ]
     return rows(
         "Who holds connections",

@@ -6,7 +6,7 @@ Expressions are templates, see `pool_exporter.dashboards.spelling`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from grafana_foundation_sdk.builders import common as common_builders
@@ -19,6 +19,8 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RATE = "$__rate_interval"
+SHOWN = "$__range"
+"""All of the time shown, for a number that counts over it; rates are over `RATE`."""
 UIDS = {"fleet": "sqlalchemy-pool-fleet", "pool": "sqlalchemy-pool", "leak-hunt": "sqlalchemy-pool-leak-hunt"}
 """What each dashboard is found by; the alerts lead to that of a pool."""
 
@@ -73,6 +75,9 @@ def links_of_series() -> list[build.DashboardLink]:
     return [link("This pool", "pool", *names), link("Hunt the leak", "leak-hunt", *names)]
 
 
+_COLORS = "The colours tell the lines of this graph apart and mean nothing else."
+
+
 def graph(
     title: str,
     words: Words,
@@ -86,6 +91,8 @@ def graph(
     by_pool: bool = False,
 ) -> Builder:
     """Return lines or bars over time, from 0 up; `maximum` fixes the axis, `empty` stands where nothing is."""
+    if any("{{" in line.legend for line in lines):
+        words = replace(words, shows=f"{words.shows} {_COLORS}")
     panel = common_panel(timeseries.Panel(), title, words, unit, lines).min(0)
     panel.tooltip(_tooltip()).legend(_legend(["max"] if bars else ["lastNotNull", "max"])).show_points(
         common.VisibilityMode.NEVER
@@ -143,9 +150,10 @@ def number(
 def sentence(
     title: str, words: Words, line: Line, names: Mapping[int, tuple[str, str]], *, empty: str
 ) -> Builder:
-    """Return a sentence on its colour; `names` gives both for each number."""
+    """Return a sentence on its colour, under what it is about; `names` gives both for each number."""
     steps = [(None, "text"), (0.0, "text")]
-    return number(title, words, "none", line, steps, empty=empty).mappings(_mappings(names))
+    panel = number(title, words, "none", line, steps, empty=empty).mappings(_mappings(names))
+    return panel.text_mode(common.BigValueTextMode.VALUE_AND_NAME)
 
 
 def states(title: str, words: Words, expr: str, names: Mapping[int, tuple[str, str]]) -> Builder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dashboards import lives
 from dashboards.frame import Json, Row, dashboard
 from dashboards.panels import RATE, Builder, Line, Words, graph, heat, number
-from dashboards.questions import SATURATION, TIMEOUT_SHARE, WAIT_P99, quantile, total_rate
+from dashboards.questions import ESTIMATED, SATURATION, TIMEOUT_SHARE, WAIT_P99, quantile, total_rate
 from dashboards.tables import rows
 from dashboards.verdict import verdict
 
@@ -92,7 +92,7 @@ def _share() -> Builder:
 
 def _wait() -> Builder:
     words = Words(
-        "The time that 99 of 100 successful acquires stayed below; where none succeeds, how long the longest has waited.",
+        f"The time that 99 of 100 successful acquires stayed below; where none succeeds, how long the longest has waited. {ESTIMATED}",
         "a few milliseconds.",
         "compare queue, connect and pre-ping below: one of them is what callers wait for.",
     )
@@ -135,7 +135,8 @@ def _open() -> Builder:
 
 def _waits() -> Builder:
     words = Words(
-        "How long successful acquires waited, and how long connections were held: half of them less than p50, 99 of 100 less than p99.",
+        "How long successful acquires waited, and how long connections were held: half of them less than p50, 99 of 100 less than p99. "
+        f"{ESTIMATED}",
         "waits of milliseconds; uses as long as your transactions ought to be.",
         "uses that got longer fill the pool, and then callers wait: shorten the use first.",
     )

@@ -32,13 +32,15 @@ STATES = {
     BUSY: ("nearly full", "yellow"),
     FINE: ("fine", "green"),
 }
+_QUEUED_LATELY = f'sum by (<<by>>) (max_over_time(<<pending_requests{{phase="queued"}}>>[{RATE}]))'
+"""Callers queue and are gone between two scrapes: a state that looked at one only would flip."""
 STATE = " or ".join(
     [
-        f"((({SUSPECTS}) > 0) and (({QUEUED}) > 0)) * 0 + {DRAINED}",
+        f"((({SUSPECTS}) > 0) and (({_QUEUED_LATELY}) > 0)) * 0 + {DRAINED}",
         f"(({SUSPECTS}) > 0) * 0 + {LEAKING}",
         f"(({COLLECTED}) > 0) * 0 + {LEAKING}",
         f"(({FAILED}) > 0) * 0 + {FAILING}",
-        f"(({QUEUED}) > 0) * 0 + {LOADED}",
+        f"(({_QUEUED_LATELY}) > 0) * 0 + {LOADED}",
         f"(({SATURATION}) >= 0.8) * 0 + {BUSY}",
         f"({USED}) * 0 + {FINE}",
     ]
@@ -52,6 +54,8 @@ def quantile(rank: float, histogram: str, by: str = "") -> str:
     return f"histogram_quantile({rank:g}, sum by ({grouping}) (rate(<<{histogram}_bucket>>[{RATE}])))"
 
 
+ESTIMATED = "Read off a histogram: between the bounds of a bucket it is estimated, so that it can lie above pool_timeout."
+"""What the description of a quantile of waits says."""
 WAIT_P99 = f"({quantile(0.99, 'wait_seconds')} >= 0) or max(<<oldest_pending_seconds>>)"
 """How long callers wait; where none gets a connection, how long the one that waits longest has waited."""
 

@@ -18,11 +18,15 @@ _ADVICE = {
 def verdict(leak: str) -> Builder:
     """Return the sentence as a panel; `leak` says what to do about a leak from this dashboard."""
     words = Words(
-        "The worst state that a chosen pool is in now, and what to do.",
+        "The worst state that a chosen pool is in now, which pool that is, or one of them if it is several, and what to do.",
         "fine.",
         "do what it says. A leak is a use past the leak policy in which nothing is done; load has none, however full the pool is.",
     )
     names = {value: (_ADVICE[value].format(leak=leak), color) for value, (_, color) in STATES.items()}
     return sentence(
-        "Leak or load, and what to do", words, Line(f"max({STATE})", "state"), names, empty="No pool"
+        "Leak or load, and what to do",
+        words,
+        Line(f"topk(1, {STATE})", "Worst pool: <<legend>>"),
+        names,
+        empty="No pool",
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from pool_exporter.cli import alerts, cost, dashboards, demo, drill, held, who
 from pool_exporter.cli.errors import CommandError
+from pool_exporter.cli.output import OutputLostError, watched_output
 
 _SUBCOMMANDS = {
     "alerts": alerts,
@@ -33,6 +33,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, module in _SUBCOMMANDS.items():
         module.add_arguments(subparsers.add_parser(name, help=module.HELP, description=module.DESCRIPTION))
     try:
+        with watched_output():
+            return _run(parser, argv)
+    except OutputLostError as error:
+        if not error.gone:  # as after `| head`, which is no failure to tell of
+            print(
+                f"{parser.prog}: error: cannot write the output ({error}); send it where there is room",
+                file=sys.stderr,
+            )
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    try:
         arguments = parser.parse_args(argv)
     except SystemExit as ended:  # argparse leaves so after an error (2) and after --help (0)
         return ended.code if isinstance(ended.code, int) else 2
@@ -40,11 +55,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = _SUBCOMMANDS[arguments.subcommand].execute(arguments)
         return code
     except CommandError as error:
-        print(f"pool-exporter {arguments.subcommand}: error: {error}", file=sys.stderr)
+        print(f"{parser.prog} {arguments.subcommand}: error: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output is gone (`| head`); nor may the interpreter's last flush complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return 130

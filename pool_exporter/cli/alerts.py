@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterable
 
+from pool_exporter.cli.choices import in_the_words_of_a_command, labels_of, pairs_of
 from pool_exporter.cli.errors import CommandError
 from pool_exporter.cli.printing import write_line
 from pool_exporter.rules import (
@@ -20,19 +20,12 @@ from pool_exporter.rules import (
 from pool_exporter.rules.checking import DATABASE_LIMIT
 from pool_exporter.rules.options import DASHBOARD, FORMATS, RUNBOOKS
 from pool_exporter.vocabularies import VOCABULARIES
-from pool_exporter.wording import visible
 
 HELP = "print alerting and recording rules for Prometheus"
 DESCRIPTION = (
     "Print the recording rules and alerts as a rule file: the default file, or with --opt-in the one with further "
     "alerts, which is loaded beside the default one. --list shows every alert and what can be set of it."
 )
-_OPTIONS = {
-    "settings": "--set",
-    "labels": "--label",
-    "group_by": "--group-by",
-    "database_limit": "--database-limit",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +89,7 @@ def execute(arguments: argparse.Namespace) -> int:
         options = _options(arguments)
         text = _text(options, arguments)
     except (TypeError, ValueError) as error:
-        raise CommandError(_in_the_words_of_a_command(str(error))) from error
+        raise CommandError(in_the_words_of_a_command(str(error))) from error
     except ModuleNotFoundError as error:
         raise CommandError(str(error), exit_code=1) from error
     for line in text.splitlines():
@@ -116,11 +109,11 @@ def _text(options: RuleOptions, arguments: argparse.Namespace) -> str:
 def _options(arguments: argparse.Namespace) -> RuleOptions:
     return RuleOptions(
         vocabulary=arguments.vocabulary,
-        settings=dict(_pairs("--set", arguments.set, "LeakIdle.window=20m")),
+        settings=pairs_of("--set", arguments.set, "LeakIdle.window=20m"),
         off=arguments.off,
         selector=arguments.selector,
-        group_by=[label.strip() for label in arguments.group_by.split(",")],
-        labels=dict(_pairs("--label", arguments.label, "team=payments")),
+        group_by=labels_of(arguments.group_by),
+        labels=pairs_of("--label", arguments.label, "team=payments"),
         database_limit=arguments.database_limit,
         format=arguments.format,
         runbooks=arguments.runbooks,
@@ -128,28 +121,6 @@ def _options(arguments: argparse.Namespace) -> RuleOptions:
         interval=arguments.interval,
         time_scale=arguments.time_scale,
     )
-
-
-def _pairs(option: str, given: Iterable[str], example: str) -> list[tuple[str, str]]:
-    pairs = []
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise ValueError(
-                f"{option} {visible(text)}: expected a name and a value, as in {option} {example}"
-            )
-        pairs.append((name.strip(), value.strip()))
-    return pairs
-
-
-def _in_the_words_of_a_command(message: str) -> str:
-    """Return an error of `RuleOptions` with the option's name where that has the argument's."""
-    word = re.match(r"[a-z_]+", message)
-    if word is None:
-        return message
-    option = _OPTIONS.get(word[0], "--" + word[0].replace("_", "-"))
-    rest = re.sub(r"^\['([^']*)'\]", r"\1", message[word.end() :])
-    return f"{option} {rest.removeprefix('=')}"
 
 
 def _listed() -> Iterable[str]:

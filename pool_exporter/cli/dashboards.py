@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import tempfile
 from pathlib import Path
 
+from pool_exporter.cli.choices import in_the_words_of_a_command, labels_of, pairs_of
 from pool_exporter.cli.errors import CommandError
 from pool_exporter.cli.printing import write_line
 from pool_exporter.dashboards import Words, dashboards, text_of, words_for
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{' or '.join(VOCABULARIES)}: as scraped from /metrics (default), or as an OpenTelemetry Collector writes them",
     )
     parser.add_argument(
-        "--selector", default="", metavar="MATCHERS", help="look at these series only, as in 'env=\"prod\"'"
+        "--selector", default="", metavar="MATCHERS", help="look at these series only, as in 'job=\"orders\"'"
     )
     parser.add_argument(
         "--group-by",
@@ -63,6 +63,11 @@ def execute(arguments: argparse.Namespace) -> int:
             f"{visible(str(existing[0]))} is there already, and nothing was written; "
             "give --force to write over it, or another --out"
         )
+    for path in existing:
+        if path.is_dir():
+            raise CommandError(
+                f"{visible(str(path))} is a directory, and nothing was written; take it away, or give another --out"
+            )
     path = directory / "fleet.json"
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -83,32 +88,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _words(arguments: argparse.Namespace) -> Words:
-    labels = {}
-    for text in arguments.label:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise CommandError(
-                f"--label {visible(text)}: expected a name and a value, as in --label team=payments"
-            )
-        labels[name.strip()] = value.strip()
+    labels = pairs_of("--label", arguments.label, "team=payments")
     try:
-        return words_for(
-            arguments.vocabulary,
-            arguments.selector,
-            [label.strip() for label in arguments.group_by.split(",")],
-            labels,
-        )
+        return words_for(arguments.vocabulary, arguments.selector, labels_of(arguments.group_by), labels)
     except (TypeError, ValueError) as error:
-        raise CommandError(_in_the_words_of_a_command(str(error))) from error
-
-
-def _in_the_words_of_a_command(message: str) -> str:
-    """Return an error about an argument with the name of its option instead."""
-    options = {
-        "vocabulary=": "--vocabulary ",
-        "selector=": "--selector ",
-        "group_by=": "--group-by ",
-        "labels": "--label ",
-    }
-    word = re.match("|".join(options), message)
-    return options[word[0]] + message[word.end() :] if word else message
+        raise CommandError(in_the_words_of_a_command(str(error))) from error

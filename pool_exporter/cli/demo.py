@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
-import os
 import sys
 import textwrap
 
-from pool_exporter.arguments import DISABLING_VARIABLE, disabled
+from pool_exporter.arguments import DISABLING_VARIABLE, checked_name, disabled
 from pool_exporter.cli.ports import port
 from pool_exporter.demo.errors import DemoError
+from pool_exporter.demo.moment import POOL
 from pool_exporter.demo.scenarios import DEFAULT, POLICY, SCENARIOS
 
 HELP = "see a pool fill, queue, time out and leak, and who did it"
@@ -66,6 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of the load: with the same one, each client sends the same requests (default: %(default)s)",
     )
+    parser.add_argument(
+        "--pool",
+        type=_pool,
+        default=POOL,
+        metavar="NAME",
+        help="what the pool is called (default: %(default)s)",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -75,10 +82,6 @@ def execute(arguments: argparse.Namespace) -> int:
     except DemoError as error:
         print(f"pool-exporter demo: error: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output is gone (`| head`); nor may the interpreter's last flush complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _scenarios() -> str:
@@ -119,8 +122,17 @@ def _run(arguments: argparse.Namespace) -> int:
         seconds=arguments.seconds,
         as_json=arguments.json,
         seed=arguments.seed,
+        pool=arguments.pool,
     )
     return run(options, sys.stdout)
+
+
+def _pool(text: str) -> str:
+    try:
+        checked_name(text, "the name")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from pool_exporter.dashboards.spelling import Words
 from pool_exporter.rules.options import RuleOptions
-from pool_exporter.rules.selectors import matchers_of
 from pool_exporter.vocabularies import VOCABULARIES
 
 TAKEN = frozenset({"alertstate", "datasource", "limit", "Time", "traces", "Value"})
 """Names of variables and columns that the dashboards have themselves."""
+_VARIABLE = re.compile(r"\$\w+|\[\[\w+(?::\w+)?\]\]|\$\{\w[^}]*\}")
+"""What Grafana takes for a variable: `$x`, `${x}`, `[[x]]`."""
 
 
 def words_for(
@@ -21,11 +23,13 @@ def words_for(
 ) -> Words:
     """Return the words of one installation; each argument is an option of `pool-exporter dashboards`.
 
-    They mean what they mean for the rules, but that `selector` may name any label. Raises
-    `ValueError` or `TypeError` that names the argument, the value and the remedy.
+    They mean what they mean for the rules. Raises `ValueError` or `TypeError` that names the argument,
+    the value and the remedy.
     """
-    checked = RuleOptions(vocabulary=vocabulary, group_by=group_by, labels=labels or {})
-    names = VOCABULARIES[vocabulary]
+    checked = RuleOptions(vocabulary=vocabulary, selector=selector, group_by=group_by, labels=labels or {})
+    _refuse_variables(f"selector='{selector}'", selector, "put . for the $ into a regular expression")
+    for label, value in checked.labels.items():
+        _refuse_variables(f"labels['{label}']={value!r}", value, "give the alerts another value")
     if "job" not in checked.group_by:
         raise ValueError(
             f"group_by={','.join(checked.group_by)!r}: 'job' is missing; the dashboards lead from pool to pool by it, "
@@ -43,13 +47,16 @@ def words_for(
             f"group_by={taken[0]!r}: the dashboards have a variable or a column of that name; leave it out, or give "
             "the targets the label by another name"
         )
-    matchers = matchers_of(selector)
-    spelled = {matcher: matcher.spelled(names.label(matcher.label)) for matcher in matchers}
-    of_alerts = tuple(spelled[matcher] for matcher in matchers if matcher.label in checked.group_by)
     return Words(
-        names,
-        ", ".join(spelled.values()),
+        VOCABULARIES[vocabulary],
+        ", ".join(matcher.spelled(matcher.label) for matcher in checked.matchers),
         tuple(checked.group_by),
         tuple(checked.labels.items()),
-        of_alerts,
     )
+
+
+def _refuse_variables(argument: str, text: str, remedy: str) -> None:
+    """Refuse what Grafana would put the value of a variable in the place of."""
+    found = _VARIABLE.search(text)
+    if found is not None:
+        raise ValueError(f"{argument}: {found[0]} would be a variable to Grafana; {remedy}")

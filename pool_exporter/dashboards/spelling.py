@@ -32,17 +32,16 @@ class Words:
     """Hold what one installation calls things.
 
     - `vocabulary`: how metrics and labels are spelled.
-    - `selector`: matchers that every series must meet, in PromQL, such as `env="prod"`; "" for none.
+    - `selector`: matchers that every series must meet, in PromQL, such as `env="prod"`, of labels that an
+      alert has too; "" for none.
     - `group_by`: the labels that make a pool, in the catalogue's words, `job` and `pool` among them.
     - `alert_labels`: labels that the rules give to each alert, by which alerts are found again.
-    - `alert_matchers`: those of `selector` about labels that an alert has, which are those of `group_by`.
     """
 
     vocabulary: Vocabulary = PROMETHEUS
     selector: str = ""
     group_by: tuple[str, ...] = ("job", "pool")
     alert_labels: tuple[tuple[str, str], ...] = ()
-    alert_matchers: tuple[str, ...] = ()
 
     @property
     def extra(self) -> tuple[str, ...]:
@@ -107,7 +106,7 @@ class Words:
         labels = [f'{name}="{_escaped(value)}"' for name, value in self.alert_labels]
         return [
             *(f'alertname=~"{_ALERTS}"', 'alertstate="firing"'),
-            *(*self.alert_matchers, *labels, *chosen),
+            *(*([self.selector] if self.selector else []), *labels, *chosen),
         ]
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from pool_exporter.demo.moment import POOL, Leak, Message, Site
+from pool_exporter.demo.moment import Leak, Message, Site
 
 LOGGERS = ("pool_exporter.leaks", "pool_exporter.timeouts")
 MOST_LEAKS = 1000
 MOST_MESSAGES = 2
+_POOL = re.compile(r"""^pool ('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"):?""")
+"""What a message begins with: a pool's name as Python writes it."""
 MOST_LENGTH = 200
 """Characters of a message."""
 
@@ -105,7 +108,8 @@ def _shortened(record: logging.LogRecord) -> str:
 
     It names no pool, since there is one only, and of a path the file.
     """
-    text = " ".join(record.getMessage().split("\n")[:2]).removeprefix(f"pool {POOL!r}").removeprefix(":")
+    text = " ".join(record.getMessage().split("\n")[:2])
+    text = _POOL.sub("", text)
     holders = record.__dict__.get("held", ())
     for path in (record.__dict__.get("owner_filename"), *(one["filename"] for one in holders[:1])):
         if path is not None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pool_exporter.records import HeldConnection, PoolSnapshot
 
 POOL = "demo"
-"""The name of the one pool."""
+"""The name of the one pool, unless another is asked for."""
 
 
 class Site(NamedTuple):

@@ -19,7 +19,7 @@ from pool_exporter.demo.application import application
 from pool_exporter.demo.collector import collecting
 from pool_exporter.demo.database import Database, running
 from pool_exporter.demo.logbook import Logbook, logbook
-from pool_exporter.demo.moment import POOL, Moment
+from pool_exporter.demo.moment import Moment
 from pool_exporter.demo.report import JsonReport
 from pool_exporter.demo.restarter import restarting
 from pool_exporter.demo.scenarios import POLICY, SCENARIOS, Scenario
@@ -47,6 +47,7 @@ class Options:
     seconds: float | None
     as_json: bool
     seed: int
+    pool: str
 
 
 class Display(Protocol):
@@ -88,7 +89,7 @@ async def _demo(options: Options, listener: socket.socket, output: TextIO) -> No
         registry = CollectorRegistry()
         shop = Shop(engine)
         stack.push_async_callback(shop.close)
-        pool = stack.enter_context(instrument(engine, name=POOL, registry=registry, leaks=POLICY))
+        pool = stack.enter_context(instrument(engine, name=options.pool, registry=registry, leaks=POLICY))
         await prepare(engine)
         app = application(
             shop, metrics_app(registry), status_app(registry=registry, refresh_seconds=1), book.timed_out

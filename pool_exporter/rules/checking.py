@@ -47,11 +47,11 @@ def check_selector(matchers: tuple[Matcher, ...], selector: str, group_by: Seque
         if matcher.label in ("pool", "instance") or matcher.label in _CATALOGUE_LABELS:
             raise ValueError(
                 f"selector={selector!r}: {matcher.label!r} is told apart by the rules themselves; choose by labels "
-                f"of the targets, such as {labels or ['job']}"
+                f"of the targets, such as {', '.join(labels) or 'job'}"
             )
         if matcher.label not in labels:
             raise ValueError(
-                f"selector={selector!r}: the recorded series have no label {matcher.label!r}; add it to "
+                f"selector={selector!r}: the alerts have no label {matcher.label!r}; add it to "
                 f"group_by, as in {','.join((matcher.label, *group_by))}"
             )
 

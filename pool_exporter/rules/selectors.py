@@ -16,6 +16,9 @@ _ESCAPES = re.compile(
 _NOT_RE2 = re.compile(r"\(\?(?:=|!|<=|<!|P=|\(|>|#)|(?<!\\)(?:\\[1-9]|[*+?}]\+)")
 """What Python's regular expressions have and Prometheus's, which are RE2, do not."""
 
+_CLASS = re.compile(r"\[:\^?\w+:\]")
+"""A class of characters such as `[:alpha:]`, which Python's regular expressions do not have."""
+
 
 class Matcher(NamedTuple):
     """One condition on a label; `value` is quoted as PromQL has it."""
@@ -71,7 +74,7 @@ def _checked(matcher: Matcher, argument: str, selector: str) -> Matcher:
 def _check_expression(value: str, argument: str, selector: str) -> None:
     expression = value[1:-1].replace("\\\\", "\\")
     try:
-        re.compile(expression)
+        re.compile(_CLASS.sub("a", expression))
     except re.error as error:
         raise _invalid(argument, selector, f"{value} is no regular expression ({error})") from error
     if _NOT_RE2.search(expression):
@@ -81,6 +84,7 @@ def _check_expression(value: str, argument: str, selector: str) -> None:
 
 
 def _invalid(argument: str, selector: str, why: str) -> ValueError:
+    shown = f"'{selector}'" if selector.isprintable() else repr(selector)  # as it was typed, backslashes too
     return ValueError(
-        f'{argument}={selector!r}: {why}; write matchers as PromQL does, such as \'job="orders",cluster=~"eu-.*"\''
+        f'{argument}={shown}: {why}; write matchers as PromQL does, such as \'job="orders",cluster=~"eu-.*"\''
     )

@@ -23,6 +23,7 @@ def drawn(dashboard: Json, address: str, choice: Choice, start: float, end: floa
     def ask(target: Json) -> list[Series]:
         return answer(address, target, choice, times[0], times[-1], step=STEP_SECONDS)
 
+    panels = [_panel(panel, times, ask) for panel in dashboard["panels"]]
     return {
         "title": dashboard["title"],
         "description": dashboard["description"],
@@ -31,7 +32,7 @@ def drawn(dashboard: Json, address: str, choice: Choice, start: float, end: floa
         },
         "times": times,
         "marks": _marks(dashboard, ask),
-        "panels": [_panel(panel, times, ask) for panel in dashboard["panels"]],
+        "panels": panels,
     }
 
 
@@ -48,9 +49,8 @@ def _marks(dashboard: Json, ask: Any) -> list[Json]:
             else:
                 spans = [(min(series.values), max(series.values))]
             title = _legend(annotation["titleFormat"], series.labels)
-            marks += [
-                {"from": a, "to": b, "color": annotation["iconColor"], "title": title} for a, b in spans
-            ]
+            shown = {"color": annotation["iconColor"], "title": title, "kind": annotation["name"]}
+            marks += [{"from": a, "to": b, **shown} for a, b in spans]
     return marks
 
 
@@ -77,6 +77,7 @@ def _panel(panel: Json, times: Sequence[float], ask: Any) -> Json:
     made |= {
         "bars": custom.get("drawStyle") == "bars",
         "fill": custom.get("fillOpacity", 0),
+        "named": panel["options"].get("textMode") == "value_and_name",
         "stacked": custom.get("stacking", {}).get("mode") == "normal",
         "legend": panel["options"].get("legend", {}).get("calcs", []),
         "series": [one for target in panel["targets"] for one in _lines(panel, target, times, ask)],

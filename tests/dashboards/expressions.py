@@ -14,13 +14,15 @@ from pool_exporter.dashboards import Words
 
 RATE_INTERVAL = timedelta(seconds=12345)
 """Stands for `$__rate_interval`, which the parser does not know."""
+SHOWN = timedelta(seconds=54321)
+"""Stands for `$__range`, all of the time shown."""
 RATES = {"rate", "irate", "increase"}
 
 
 def parsed(expr: str) -> Any:
     """Return the syntax tree, with numbers in the place of Grafana's variables; `ValueError` if it has none."""
     text = expr.replace("$__rate_interval", "12345s").replace("[$__range:", "[1h:")
-    text = text.replace("$__interval_ms", "15000").replace("$__interval]", "15s]")
+    text = text.replace("[$__range]", "[54321s]").replace("offset $__range", "offset 54321s")
     text = re.sub(r'(?<!["~|])\$(limit)\b', "100", text)
     return promql.parse(text)
 
@@ -128,7 +130,7 @@ def _of_counting(
 ) -> Iterator[str]:
     rated = len(above) > 1 and isinstance(above[-2], promql.Call) and above[-2].func.name in RATES
     counts = metric.kind == "counter" or bool(suffix)
-    if counts and not rated:
+    if counts and not rated and not _is_first(above):
         yield f"{node.name} counts since the start of its process: only its rate or increase means anything"
     if rated and not counts:
         yield f"{node.name} is a gauge: its rate means nothing"
@@ -138,6 +140,13 @@ def _of_counting(
         sums = [one for one in above if isinstance(one, promql.AggregateExpr)]
         if not sums or sums[-1].modifier is None or "le" not in sums[-1].modifier.labels:
             yield f"{node.name} is not summed by le"
+
+
+def _is_first(above: tuple[Any, ...]) -> bool:
+    """Return whether a count is taken at its first in the time shown, where it was not known before."""
+    names = [one.func.name for one in above if isinstance(one, promql.Call)]
+    unless = any(isinstance(one, promql.BinaryExpr) and str(one.op) == "unless" for one in above)
+    return unless and bool(names) and names[-1] in ("min_over_time", "present_over_time")
 
 
 def _named(name: str, words: Words) -> tuple[Metric | None, str]:
@@ -155,6 +164,9 @@ def _named(name: str, words: Words) -> tuple[Metric | None, str]:
 def _of_call(node: Any) -> Iterator[str]:
     if node.func.name in RATES:
         (window,) = node.args
+        counted = node.func.name == "increase" and isinstance(window, promql.MatrixSelector)
+        if counted and window.range == SHOWN:
+            return
         if not isinstance(window, promql.MatrixSelector) or window.range != RATE_INTERVAL:
             yield f"{node.func.name}() is not over exactly $__rate_interval"
     if node.func.name == "histogram_quantile":

@@ -55,12 +55,7 @@ def substituted(
     """Return a query with its variables replaced; `seconds` is the time that the dashboard shows."""
     rate_interval = max(step + scrape, 4 * scrape)
     values = {name: interpolated(values) for name, values in choice.items()}
-    values |= {
-        "__rate_interval": f"{rate_interval:g}s",
-        "__interval": f"{step:g}s",
-        "__interval_ms": f"{step * 1000:g}",
-    }
-    values |= {"__range": f"{seconds:.0f}s", "limit": "100"}
+    values |= {"__rate_interval": f"{rate_interval:g}s", "__range": f"{seconds:.0f}s", "limit": "100"}
 
     def replaced(found: re.Match[str]) -> str:
         return values[found[1] or found[2]]

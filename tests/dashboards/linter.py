@@ -143,6 +143,8 @@ def _of_panel(panel: Json, words: Words) -> Iterator[str]:
             yield f"query {number}: another data source than $datasource"
         if not target.get("legendFormat"):
             yield f"query {number}: no legend"
+        if "[$__range])" in target.get("expr", "") and not target.get("instant"):
+            yield f"query {number}: counts over all of the time shown at every moment of it"
         yield from (f"query {number}: {what}" for what in complaints(target.get("expr", ""), words))
     for link in [*panel.get("links", ()), *defaults.get("links", ()), *_override_links(panel)]:
         if "placement" in link:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from pool_exporter.dashboards import Words, dashboard
 from pool_exporter.demo.scenarios import WAVE_SECONDS
-from tests.demo.running import a_demo, ending, until
 from tests.status.browser import Browser, a_page, chromium
 
 from . import stage
@@ -27,10 +26,10 @@ WIDTH = 1600
 LEAK, LOAD = stage.JOBS["leak"], stage.JOBS["load"]
 PICTURES: dict[str, tuple[str, Choice]] = {
     "fleet": ("fleet", choosing(Words(), job=list(stage.JOBS.values()))),
-    "pool-under-load": ("pool", choosing(Words(), job=[LOAD], pool=["demo"])),
-    "pool-with-a-leak": ("pool", choosing(Words(), job=[LEAK], pool=["demo"])),
-    "leak-hunt": ("leak-hunt", choosing(Words(), job=[LEAK], pool=["demo"])),
-    "leak-hunt-under-load": ("leak-hunt", choosing(Words(), job=[LOAD], pool=["demo"])),
+    "pool-under-load": ("pool", choosing(Words(), job=[LOAD], pool=[stage.POOLS[LOAD]])),
+    "pool-with-a-leak": ("pool", choosing(Words(), job=[LEAK], pool=[stage.POOLS[LEAK]])),
+    "leak-hunt": ("leak-hunt", choosing(Words(), job=[LEAK], pool=[stage.POOLS[LEAK]])),
+    "leak-hunt-under-load": ("leak-hunt", choosing(Words(), job=[LOAD], pool=[stage.POOLS[LOAD]])),
 }
 """What is photographed: a dashboard, and what is chosen on it."""
 
@@ -95,16 +94,11 @@ def photograph(browser: Browser, scene: Json, picture: Path) -> list[str]:
         page_file.unlink()
 
 
-def photograph_the_page(browser: Browser, picture: Path) -> None:
+def photograph_the_page(browser: Browser, played: Path, picture: Path) -> None:
     """Write a picture of the status page of the same leak: it names what metrics cannot, function and line."""
-    with a_demo() as demo, ending(demo.start("--scenario", "leak", "--port", "0")) as process:
-        assert process.stdout is not None
-        address = process.stdout.readline().split()[-1].removesuffix("metrics") + "pools/"
-        with a_page(browser, width=WIDTH) as page:
-            page.open(address)
-            full = "document.body.innerText.includes('full: 10 of 10 uses overdue')"
-            until(lambda: page.evaluate(full), "the page says that the pool is full of leaks")
-            page.screenshot(picture)
+    with a_page(browser, width=WIDTH, scripts=False) as page:  # which would ask for a newer one
+        page.open((played / stage.STATUS_PAGE).as_uri())
+        page.screenshot(picture)
 
 
 def main(played: Path, directory: Path) -> None:
@@ -117,7 +111,7 @@ def main(played: Path, directory: Path) -> None:
         for name, scene in made.items():
             complaints = photograph(browser, scene, directory / f"{name}.png")
             print(name, complaints or "drawn")
-        photograph_the_page(browser, directory / "status-page.png")
+        photograph_the_page(browser, played, directory / "status-page.png")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +40,10 @@ JOBS = {
     "stale": "archive",
 }
 """The application that each scenario is played by."""
+POOLS = {job: f"{job}-db" for job in JOBS.values()}
+"""What the one pool of each application is called."""
+STATUS_PAGE = "status-page.html"
+"""The status page of the application that leaks, as it was at the end of the play."""
 ODD, EMPTY, GONE = "oddities", "empty", "gone"
 
 
@@ -134,7 +139,7 @@ def play(directory: Path) -> None:
                 rendered(RuleOptions(vocabulary=vocabulary.name, time_scale=TIME_SCALE))
             )
             stack.enter_context(prometheus(own, configuration(targets, vocabulary, own / "rules.yml")))
-        started = {job: _started("healthy", ports[job], stack) for job in JOBS.values()}
+        started = {job: _started("healthy", job, ports[job], stack) for job in JOBS.values()}
         healthy = {job: _first_load(one) for job, one in started.items()}
         _sleep_until(max(healthy.values()) + HEALTHY_SECONDS)
         plays = {}
@@ -142,13 +147,15 @@ def play(directory: Path) -> None:
             healthy_to = time.time()
             if scenario != "healthy":
                 started[job].stop()
-                started[job] = _started(scenario, ports[job], stack)
+                started[job] = _started(scenario, job, ports[job], stack)
             plays[job] = (healthy[job], healthy_to)
         troubled = {
             job: _first_load(started[job]) if job != "search" else time.time() for job in JOBS.values()
         }
         _sleep_until(max(troubled.values()) + TROUBLE_SECONDS)
         end = time.time()
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports[JOBS['leak']]}/pools/", timeout=30) as page:
+            (directory / STATUS_PAGE).write_bytes(page.read())
     times = {job: asdict(Play(*plays[job], troubled[job], end)) for job in JOBS.values()}
     (directory / "plays.json").write_text(json.dumps(times))
 
@@ -166,10 +173,12 @@ class Started:
         self.process.wait()
 
 
-def _started(scenario: str, port: int, stack: contextlib.ExitStack) -> Started:
-    demo = stack.enter_context(a_demo())
+def _started(scenario: str, job: str, port: int, stack: contextlib.ExitStack) -> Started:
+    demo = stack.enter_context(
+        a_demo(f"{POOLS[job]}-")
+    )  # the directory is what the database's server is called
     printed = demo.directory / "printed"
-    arguments = ("--scenario", scenario, "--port", str(port))
+    arguments = ("--scenario", scenario, "--port", str(port), "--pool", POOLS[job])
     with printed.open("w") as output:
         process = stack.enter_context(ending(demo.start(*arguments, stdout=output, stderr=output)))
     return Started(process, printed)
@@ -177,7 +186,10 @@ def _started(scenario: str, port: int, stack: contextlib.ExitStack) -> Started:
 
 def _first_load(started: Started) -> float:
     """Return the time when the load begins, which is when the demo prints its first line."""
-    until(lambda: "overdue" in started.printed.read_text(), f"the load begins: {started.printed}")
+    try:
+        until(lambda: "overdue" in started.printed.read_text(), f"the load begins: {started.printed}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it printed {started.printed.read_text()!r}") from error
     return time.time()
 
 

@@ -131,6 +131,37 @@ CASES: dict[str, tuple[tuple[str, str, str], dict[str, str], str, list[float]]] 
         "1h",
         [5],
     ),
+    "leaks are counted one by one where scrapes fail or come late": (
+        ("leak-hunt", "Who holds connections", "Leaks"),
+        {'{owner="GET /x"} owner_leaks_total': "_x40 0 0 0 0 _ _ _ 3 _ _ _ _ _ 8 8 _ 10 10x200"},
+        "1h",
+        [10],
+    ),
+    "leaks of an owner that leaked before its first scrape are counted": (
+        ("leak-hunt", "Who holds connections", "Leaks"),
+        {
+            '{owner="GET /x"} owner_leaks_total': "_x100 2x20 3x200",
+            '{owner="GET /y"} owner_leaks_total': "_x239 1",
+            '{owner="GET /z"} owner_leaks_total': "0x40 5x20 6x60 0x10 1x200",
+        },
+        "1h",
+        [11],
+    ),
+    "leaks are not counted again after a scrape that failed just where the time shown begins": (
+        ("leak-hunt", "Who holds connections", "Leaks"),
+        {'{owner="GET /x"} owner_leaks_total': "0x40 7x196 stale stale stale 7x300"},
+        "2h",
+        [0],
+    ),
+    "leaks of several processes are counted together": (
+        ("leak-hunt", "Who holds connections", "Leaks"),
+        {
+            f'{{instance="{one}",owner="GET /x"}} owner_leaks_total': f"_x{born} 0x3 1 2x300"
+            for one, born in (("a", 20), ("b", 100), ("c", 230))
+        },
+        "1h",
+        [6],
+    ),
     "leaks before the time shown are not": (
         ("leak-hunt", "Who holds connections", "Leaks"),
         {'{owner="GET /x"} owner_leaks_total': "0x40 3x920"},
@@ -155,6 +186,12 @@ CASES: dict[str, tuple[tuple[str, str, str], dict[str, str], str, list[float]]] 
             ("fine with one long statement", 0, {'{kind="busy"} overdue_uses': "1x240"}),
             ("nearly full", 1, {'{state="used"} connections': "8x240"}),
             ("full by load", 2, LOADED),
+            (
+                "full by load for as long as a rate looks back, where callers queue now and then",
+                2,
+                {**LOADED, '{phase="queued"} pending_requests': "0x196 4 0x40"},
+            ),
+            ("nearly full after that", 1, {**LOADED, '{phase="queued"} pending_requests': "0x190 4 0x40"}),
             ("full by load with long statements", 2, {**LOADED, '{kind="busy"} overdue_uses': "10x240"}),
             ("failing", 3, {" failed_acquires_total": "0+1x240"}),
             ("leaking", 4, {'{kind="idle"} overdue_uses': "1x240"}),

@@ -49,8 +49,9 @@ def test_it_writes_the_committed_dashboards(run: Run, tmp_path: Path, vocabulary
 def test_selector_grouping_and_labels_go_into_the_queries(run: Run, tmp_path: Path) -> None:
     """Each series is narrowed, each label that makes a pool gets a chained variable, alerts are found by label."""
     code, _, errors = run(
-        *("--out", str(tmp_path), "--vocabulary", "opentelemetry", "--selector", 'env="prod",pool!~"test.*"'),
-        *("--group-by", "cluster,namespace,job,pool", "--label", 'team=pay"ments'),
+        *("--out", str(tmp_path), "--vocabulary", "opentelemetry"),
+        *("--selector", 'job!~"test.*", cluster="prod"', "--group-by", "cluster,namespace,job,pool"),
+        *("--label", 'team=pay"ments', "--label", "page=no=yes"),
     )
     assert (code, errors) == (0, "")
     made = json.loads((tmp_path / "fleet.json").read_text("utf-8"))
@@ -58,7 +59,7 @@ def test_selector_grouping_and_labels_go_into_the_queries(run: Run, tmp_path: Pa
     assert list(variables) == [
         *("datasource", "cluster", "namespace", "job", "instance", "pool", "traces", "limit"),
     ]
-    selector = 'env="prod", db_client_connection_pool_name!~"test.*"'
+    selector = 'job!~"test.*", cluster="prod"'
     assert (
         variables["cluster"]["query"]
         == f"label_values(sqlalchemy_pool_acquires_total{{{selector}}}, cluster)"
@@ -81,6 +82,8 @@ def test_selector_grouping_and_labels_go_into_the_queries(run: Run, tmp_path: Pa
     )
     alerts = made["annotations"]["list"][0]["target"]["expr"]
     assert 'team="pay\\"ments"' in alerts
+    assert 'page="no=yes"' in alerts
+    assert selector in alerts
     assert 'cluster=~"$cluster|"' in alerts
 
 
@@ -98,6 +101,15 @@ def test_existing_files_stay_without_force(run: Run, tmp_path: Path) -> None:
     assert mine.read_text() == "mine"
     assert run("--out", str(tmp_path), "--force")[0] == 0
     assert json.loads(mine.read_text("utf-8"))["uid"] == "sqlalchemy-pool"
+
+
+def test_a_directory_in_the_place_of_a_file_keeps_all_from_being_written(run: Run, tmp_path: Path) -> None:
+    """Even with --force it is all files or none."""
+    (tmp_path / "leak-hunt.json").mkdir()
+    code, printed, errors = run("--out", str(tmp_path), "--force")
+    assert (code, printed) == (2, "")
+    assert f"error: {tmp_path / 'leak-hunt.json'} is a directory, and nothing was written; take it" in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["leak-hunt.json"]
 
 
 def test_a_directory_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
@@ -128,6 +140,17 @@ def test_a_read_only_file_system_is_named(run: Run) -> None:
             "--selector 'job=orders': cannot read 'job=orders'; write matchers as PromQL does",
         ),
         (["--selector", '__name__="up"'], "a metric's name is not for choosing"),
+        (["--selector", 'state="used"'], "'state' is told apart by the rules themselves; choose by labels"),
+        (["--selector", 'pool="main"'], "'pool' is told apart by the rules themselves; choose by labels"),
+        (["--selector", 'env="prod"'], "no label 'env'; add it to --group-by, as in env,job,pool"),
+        (["--selector", r'job=~"a\d"'], r"""--selector 'job=~"a\d"': "a\d" has an escape that PromQL"""),
+        (
+            ["--selector", 'job="a$pool"'],
+            """'job="a$pool"': $pool would be a variable to Grafana; put . for""",
+        ),
+        (["--selector", 'job="a${pool:raw}"'], "${pool:raw} would be a variable to Grafana"),
+        (["--selector", 'job="[[pool]]"'], "[[pool]] would be a variable to Grafana"),
+        (["--label", "team=$pool"], "--label team='$pool': $pool would be a variable to Grafana; give"),
         (["--group-by", "job"], "--group-by 'job': 'pool' is missing"),
         (["--group-by", "cluster,pool"], "--group-by 'cluster,pool': 'job' is missing"),
         (["--group-by", "job,pool,instance"], "'instance' is chosen on the dashboards already"),
@@ -137,7 +160,12 @@ def test_a_read_only_file_system_is_named(run: Run) -> None:
         (["--group-by", "job,pool,owner"], "--group-by 'owner': not a label of a target"),
         (["--group-by", "job,pool,a-b"], "--group-by 'a-b': no valid label name"),
         (["--label", "team"], "--label team: expected a name and a value, as in --label team=payments"),
-        (["--label", "severity=high"], "the alerts have this label already"),
+        (["--label", "team="], "--label team='': expected text"),
+        (["--label", "severity=high"], "--label severity: the alerts have this label already"),
+        (
+            ["--label", "a=1", "--label", "b=2", "--label", "a=3"],
+            "--label a=1 and --label a=3: a can have one value; leave one of them out",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_named_before_anything_is_written(
@@ -227,12 +255,44 @@ def test_what_cannot_be_written_whole_leaves_what_is_there(
     assert (tmp_path / "fleet.json").read_text() == "old"
 
 
-def test_alerts_are_narrowed_by_the_selector_as_far_as_they_have_its_labels(run: Run, tmp_path: Path) -> None:
-    """Of a label that makes a pool an alert has the value; of another the rules have to give one, by --label."""
-    run(
-        *("--out", str(tmp_path), "--selector", 'env="prod",zone="a"', "--group-by", "env,job,pool"),
-    )
-    text = (tmp_path / "fleet.json").read_text("utf-8")
-    alerts = re.findall(r"ALERTS\{[^}]*\}", text)
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--selector", 'state="used"'],
+        ["--selector", 'env="prod"'],
+        ["--selector", "job"],
+        ["--selector", 'job=~"("'],
+        ["--group-by", "a-b,job,pool"],
+        ["--group-by", "job,pool,le"],
+        ["--vocabulary", "latin"],
+        ["--label", "a=1", "--label", "a=3"],
+        ["--label", "severity=x"],
+        ["--label", "1a=x"],
+    ],
+    ids=" ".join,
+)
+def test_what_the_rules_refuse_the_dashboards_refuse_in_the_same_words(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    """Options that both have mean the same, so that the alerts and the dashboards are about the same pools."""
+    code, _, errors = run("--out", str(tmp_path), *options)
+    assert code == main(["alerts", *options]) == 2
+    assert errors.replace("exporter dashboards:", "exporter alerts:") == capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "selector", ['job=~"shop$"', 'job=~"(shop|till$)"', 'job=~"[[:alpha:]]+"', 'job="5$"']
+)
+def test_a_dollar_that_is_no_variable_is_left_alone(run: Run, tmp_path: Path, selector: str) -> None:
+    """The end of a text in a regular expression, and a class of characters, mean nothing to Grafana."""
+    code, _, errors = run("--out", str(tmp_path), "--selector", selector)
+    assert (code, errors) == (0, "")
+    assert json.dumps(selector)[1:-1] in (tmp_path / "fleet.json").read_text("utf-8")
+
+
+def test_alerts_are_narrowed_by_the_selector(run: Run, tmp_path: Path) -> None:
+    """The alerts shown are those of the pools that are chosen among."""
+    run("--out", str(tmp_path), "--selector", 'env="prod"', "--group-by", "env,job,pool")
+    alerts = re.findall(r"ALERTS\{[^}]*\}", (tmp_path / "fleet.json").read_text("utf-8"))
     assert alerts
-    assert all(r"env=\"prod\"" in one and "zone" not in one for one in alerts)
+    assert all(r"env=\"prod\"" in one for one in alerts)

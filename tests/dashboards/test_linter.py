@@ -177,9 +177,21 @@ MISTAKES: dict[str, tuple[Callable[[Json], object], str]] = {
     "in a heatmap too": (asks(f"{P}overflow", "heatmap"), 'lacks job=~"$job"'),
     "another window": (asks(f"sum(rate({P}timeouts_total{S}[5m]))"), "not over exactly $__rate_interval"),
     "a window of the increase": (asks(f"sum(increase({P}timeouts_total{S}[1h]))"), "not over exactly"),
+    "a rate of all of the time": (
+        asks(f"sum(rate({P}timeouts_total{S}[$__range]))", "table"),
+        "rate() is not over exactly",
+    ),
+    "a count of all of the time at each moment": (
+        asks(f"sum(increase({P}timeouts_total{S}[$__range]))"),
+        "at every moment of it",
+    ),
     "a lifetime total": (asks(f"sum({P}timeouts_total{S})"), "counts since the start"),
     "a total at its highest": (
         asks(f"sum(max_over_time({P}timeouts_total{S}[$__rate_interval]))"),
+        "counts since",
+    ),
+    "a total at its lowest": (
+        asks(f"sum(min_over_time({P}timeouts_total{S}[$__range]))", "table"),
         "counts since",
     ),
     "an average since boot": (

@@ -13,7 +13,7 @@ from pool_exporter.vocabularies import VOCABULARIES
 from .grafana import Choice, Series, answer, asked, choosing, options
 from .linter import panels_of
 from .oddities import AWKWARD
-from .stage import EMPTY, GONE, JOBS, ODD, TROUBLE_SECONDS, Play
+from .stage import EMPTY, GONE, JOBS, ODD, POOLS, TROUBLE_SECONDS, Play
 
 Json = dict[str, Any]
 HANGING_SECONDS = 0.5
@@ -137,7 +137,7 @@ def test_alerts_lead_to_the_dashboard_of_a_pool() -> None:
 
 
 CHOICES = {
-    "one": {"job": [JOBS["leak"]], "pool": ["demo"]},
+    "one": {"job": [JOBS["leak"]], "pool": [POOLS[JOBS["leak"]]]},
     "several": {"job": [JOBS["leak"], JOBS["load"]], "instance": [f"{JOBS['leak']}-1", f"{JOBS['load']}-1"]},
     "all": {},
 }
@@ -330,6 +330,28 @@ def unrecovered(server: str, play: Play, job: str) -> float:
         for what in ("suspected", "recovered")
     )
     return float(suspected["result"][0]["value"][1]) - float(recovered["result"][0]["value"][1])
+
+
+@pytest.mark.parametrize("scenario", ["leak", "stream", "collected"])
+def test_the_leaks_of_an_owner_are_those_that_its_process_counted(
+    servers: Servers, plays: Plays, scenario: str
+) -> None:
+    """The process counts from 0 within the time shown; of many, the estimate that `increase` is may be a little more."""
+    words, job = words_of("prometheus"), JOBS[scenario]
+    (target,) = (
+        one
+        for one in panel_of("leak-hunt", "Who holds connections", words)["targets"]
+        if one["legendFormat"] == "Leaks"
+    )
+    start, end = whole(plays)
+    found = answer(servers["prometheus"], target, choosing(words, job=[job]), start, end)
+    query = f'sqlalchemy_pool_owner_leaks_total{{job="{job}"}}'
+    counted = asked(servers["prometheus"], "query", query=query, time=end)["result"]
+    leaks = {one.labels["owner"]: one.highest for one in found}
+    assert max(leaks.values()) >= 10
+    for one in counted:
+        real = float(one["value"][1])
+        assert leaks[one["metric"]["owner"]] == pytest.approx(real, abs=0 if real <= 10 else 0.05 * real)
 
 
 @pytest.mark.parametrize("scenario", ["healthy", "load", "slow", "restart", "stale"])

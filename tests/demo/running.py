@@ -75,9 +75,9 @@ class Demo:
 
 
 @contextlib.contextmanager
-def a_demo() -> Iterator[Demo]:
+def a_demo(name: str = "t") -> Iterator[Demo]:
     """Make a directory with a short name that everybody may pass, as sockets and servers need it."""
-    directory = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix=name, dir="/tmp"))
     directory.chmod(0o711)
     try:
         yield Demo(directory)

@@ -72,7 +72,9 @@ def test_it_runs_on_sqlite(demo: Demo) -> None:
 
 def test_off_a_terminal_it_prints_a_line_a_second_and_serves_metrics(demo: Demo) -> None:
     """Lines without control characters name what runs, the numbers and the address, which answers both ways."""
-    with ending(demo.start("--seconds", "60", "--port", "0", "--database", "sqlite")) as process:
+    with ending(
+        demo.start("--seconds", "60", "--port", "0", "--database", "sqlite", "--pool", "shop-db")
+    ) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]
         address = lines[0].split()[-1]
@@ -90,7 +92,7 @@ def test_off_a_terminal_it_prints_a_line_a_second_and_serves_metrics(demo: Demo)
         for word in ("used", "idle", "overflow", "of 10", "waiting", "wait p99", "timeouts"):
             assert word in line
     for body in bodies:
-        assert 'sqlalchemy_pool_connections{pool="demo",state="used"}' in body
+        assert 'sqlalchemy_pool_connections{pool="shop-db",state="used"}' in body
 
 
 MOMENTS: dict[str, Callable[[Demo], bool]] = {
@@ -244,6 +246,7 @@ def test_a_disabled_library_is_named(
             "argument --scenario: slow needs PostgreSQL, whose statements can sleep; leave out --database sqlite",
         ),
         (["--json"], "argument --json: needs --seconds"),
+        (["--pool", " "], "argument --pool: the name=' ': is empty; give the pool a name"),
         (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
     ],
 )

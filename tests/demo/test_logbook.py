@@ -16,8 +16,8 @@ from pool_exporter.reporting import MOST_AT_ONCE, Reports
 from .test_view import ROUTE, held
 
 
-def leak(event: str, site: Site = ROUTE) -> LeakReport:
-    return LeakReport(event=event, kind="idle", unix_time=0.0, held=held(site, pool=POOL))
+def leak(event: str, site: Site = ROUTE, pool: str = POOL) -> LeakReport:
+    return LeakReport(event=event, kind="idle", unix_time=0.0, held=held(site, pool=pool))
 
 
 def timeout() -> TimeoutReport:
@@ -85,6 +85,14 @@ def test_messages_are_short_and_the_last_two() -> None:
     assert third.text.startswith("timed out after 1")
     assert "POST /orders/{id} (app:place_order, application.py:51)" in third.text
     assert len(third.text) <= 201
+
+
+@pytest.mark.parametrize("pool", ["checkout-db", "it's", 'a "pool"', "both ' and \""])
+def test_a_message_names_no_pool_whatever_it_is_called(pool: str) -> None:
+    """There is one pool only, whose name the terminal does not need."""
+    with logbook() as book:
+        Reports(Faults()).add([leak("suspected", pool=pool)])
+    assert book.messages()[0].text.startswith("a connection acquired by POST /orders/{id}")
 
 
 def test_the_note_on_the_last_timeout_is_kept() -> None:

@@ -45,9 +45,11 @@ const clock = (time) => new Date(time * 1000).toISOString().slice(11, 19);
 
 function ticks(parent) {
   const axis = element("div", parent, undefined, "axis");
-  for (let place = 1; place < 6; place += 1) {
-    const label = element("span", axis, clock(times[0] + ((times.at(-1) - times[0]) * place) / 6));
-    label.style.left = `${(place * 100) / 6}%`;
+  const long = times.at(-1) - times[0];
+  const apart = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600].find((one) => long / one <= 8) ?? 7200;
+  for (let time = Math.ceil(times[0] / apart) * apart; time < times.at(-1); time += apart) {
+    const place = (time - times[0]) / long;
+    if (place > 0.03 && place < 0.97) element("span", axis, clock(time)).style.left = `${place * 100}%`;
   }
 }
 
@@ -151,8 +153,9 @@ function number(body, panel) {
   const back = named ? COLORS[named.color] : COLORS[step(panel.steps, value).color];
   const box = element("div", body, undefined, "number");
   box.style.background = back;
+  if (panel.named) element("span", box, panel.series[0].name, "about");
   const text = element("span", box, named ? named.text : shown(value, panel.unit, panel.decimals));
-  const most = Math.min(44, body.clientHeight * 0.6);
+  const most = Math.min(44, body.clientHeight * (panel.named ? 0.42 : 0.6));
   const wide = named ? (body.clientWidth * 1.7) / named.text.length : most;
   text.style.fontSize = `${Math.min(most, Math.max(13, wide))}px`;
 }
@@ -238,6 +241,11 @@ for (const [name, value] of Object.entries(DASHBOARD.variables)) {
   choice.append("  ");
 }
 choice.append(`${clock(times[0])} to ${clock(times.at(-1))}`);
+for (const [kind, name] of new Map(marks.map((mark) => [mark.kind, mark.color]))) {
+  const key = element("span", choice, undefined, "mark");
+  element("i", key).style.borderColor = COLORS[name];
+  key.append(kind);
+}
 const main = document.querySelector("main");
 for (const panel of DASHBOARD.panels) {
   const section = element("section", main, undefined, panel.type);
