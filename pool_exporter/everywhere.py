@@ -179,9 +179,10 @@ def instrument_all(
 
     The options are those of `instrument()`, for all engines; each engine has a name of its own unless
     there is a `group`. An engine for which the application calls `instrument()`, before or after,
-    is as that call says; a `meter_provider` is told of it too, if the call names none. Engines are seen when `create_engine()` or `create_async_engine()` makes them,
-    wherever those were imported from: SQLAlchemy's `URL` is told so, which `uninstrument()` takes back. Those that
-    there are already are found among what the garbage collector knows, so call it before `gc.freeze()`.
+    is as that call says; a `meter_provider` is told of it too, if the call names none. Engines are seen
+    when `create_engine()` or `create_async_engine()` makes them, wherever those were imported from:
+    SQLAlchemy's `URL` is told so, which `uninstrument()` takes back. Those that there are already are
+    found among what the garbage collector knows, so call it before `gc.freeze()`.
 
     Called again with the same options it returns the same object. Raises `TypeError` or `ValueError` for
     an argument that cannot be right, and `ValueError` for other options than those in force. With

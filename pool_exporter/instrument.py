@@ -163,6 +163,8 @@ def _move(known: Instrumented | Grouped, engine: Engine, options: Options, *, as
     ):
         return False
     telemetry, export = _destinations(options, asked=asked)
+    if known._ledger._bounds != dict(export.bounds):
+        return False
     for other in PROCESS.exports.all():
         other.names.release(known)
     known._name = export.names.claim(options.name or default_name(engine), known)

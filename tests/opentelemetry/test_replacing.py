@@ -128,6 +128,21 @@ def test_what_takes_the_place_of_an_unasked_instrumentation_counts_on(
         connection.close()
 
 
+def test_buckets_of_a_registry_hold_for_what_comes_into_it(
+    instrumentor: PoolInstrumentor, provider: MeterProvider
+) -> None:
+    """Also where its other pools were asked for with buckets, and this one had been instrumented unasked."""
+    registry = CollectorRegistry()
+    other, engine = made("other"), made("orders")
+    instrument(other, registry=registry, buckets={"wait_seconds": [0.5]})
+    instrumentor.instrument(meter_provider=provider)
+    instrument(engine, registry=registry)
+    use(engine)
+    served = generate_latest(registry).decode()
+    bounds = [line for line in served.splitlines() if line.startswith("sqlalchemy_pool_wait_seconds_bucket{")]
+    assert len([line for line in bounds if 'pool="orders"' in line]) == 2
+
+
 def test_the_books_are_closed_where_a_pool_is_taken_off(
     provider: MeterProvider, reader: InMemoryMetricReader
 ) -> None:
