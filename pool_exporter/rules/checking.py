@@ -15,6 +15,14 @@ DATABASE_LIMIT = "pg_settings_max_connections"
 RESERVED_LABELS = ("alertname", "severity")
 _CATALOGUE_LABELS = {label for metric in CATALOGUE for label in metric.labels} | {"le"}
 _SERIES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(\{.*\})?")
+_LIMITS = (
+    f"expected a number of connections, such as 100, or a series that holds it, such as {DATABASE_LIMIT}"
+)
+_KEYWORDS = (
+    "and atan2 avg bool bottomk by count count_values end group group_left group_right ignoring inf limit_ratio limitk "
+    "max min nan offset on or quantile start stddev stdvar sum topk unless without"
+)
+"""Words of PromQL, in any case; some of them may be the name of a series for one Prometheus and not for another."""
 _URL = re.compile(r"https?://[^\s{}\"'`]+")
 
 
@@ -101,20 +109,20 @@ def checked_limit(limit: object) -> float | str:
     if isinstance(limit, str):
         text = limit.strip()
         if _SERIES.fullmatch(text):
+            name = text.partition("{")[0]
+            if name.lower() in _KEYWORDS.split():
+                raise ValueError(f"database_limit={limit!r}: {name} is a word of PromQL; {_LIMITS}")
             selector = text.partition("{")[2]
             matchers_of("{" + selector if selector else "", "database_limit")
             return text
         try:
             limit = float(text)
         except ValueError:
-            raise ValueError(
-                f"database_limit={limit!r}: expected a number of connections, such as 100, or a series that holds "
-                f"it, such as {DATABASE_LIMIT}"
-            ) from None
+            raise ValueError(f"database_limit={limit!r}: {_LIMITS}") from None
     if isinstance(limit, bool) or not isinstance(limit, (int, float)):
         raise TypeError(f"database_limit={limit!r}: expected a number of connections or the name of a series")
     if not math.isfinite(limit) or limit < 1:
-        raise ValueError(f"database_limit={limit!r}: out of range; at least 1 connection")
+        raise ValueError(f"database_limit={limit!r}: out of range; at least 1 connection, and {_LIMITS}")
     return float(limit)
 
 

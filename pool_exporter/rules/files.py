@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pool_exporter.rules.alert import Alert, Made
+from pool_exporter.rules.numbers import written
 from pool_exporter.rules.optional import OPTIONAL
 from pool_exporter.rules.options import RuleOptions
 from pool_exporter.rules.recording import GROUP, HISTOGRAMS, INSTANCE, PRESENCE, REASONS, Recording
@@ -84,7 +85,7 @@ def _made(options: RuleOptions, values: Mapping[str, Value]) -> Made:
 def _limit(options: RuleOptions) -> str:
     """Return the database's limit as a number of PromQL: NaN, which nothing is above, where it is not known."""
     limit = options.database_limit
-    return f"scalar(min({limit}))" if isinstance(limit, str) else f"{limit:g}"
+    return f"scalar(min({limit}))" if isinstance(limit, str) else written(limit)
 
 
 def _dashboard_url(options: RuleOptions, alert: Alert) -> str:

@@ -142,6 +142,15 @@ def test_the_databases_limit_is_a_number_or_a_series() -> None:
     )
 
 
+def test_a_large_number_is_written_in_full() -> None:
+    """No digit of a threshold or of a limit is lost, and none is put into an exponent."""
+    options = RuleOptions(database_limit="12345678", settings={"LeakIdle.uses": "1234567"})
+    assert alerts_in(options, "opt-in")["CapacityAboveDatabase"]["expr"].endswith("> 0.95 * 12345678")
+    assert ">= 1234567\n" in alerts_in(options)["LeakIdle"]["expr"]
+    assert SETTINGS["LeakIdle.uses"].text(1234567.0) == "1234567"
+    assert SETTINGS["Timeouts.budget"].text(0.0005) == "0.0005"
+
+
 def test_the_time_scale_divides_every_duration() -> None:
     """Windows, waits and the interval of evaluation shrink together; counts do not."""
     options = RuleOptions(time_scale=60)
@@ -240,6 +249,11 @@ def test_prometheus_accepts_the_rules_of_many_options(
         (("--label", "team="), "--label team='': expected text"),
         (("--database-limit", "0"), "--database-limit 0.0: out of range; at least 1 connection"),
         (("--database-limit", "a b"), "--database-limit 'a b': expected a number of connections"),
+        (("--database-limit", "nan"), "--database-limit 'nan': nan is a word of PromQL; expected a number"),
+        (("--database-limit", "INF"), "--database-limit 'INF': INF is a word of PromQL; expected a number"),
+        (("--database-limit", "+inf"), "--database-limit inf: out of range; at least 1 connection, and"),
+        (("--database-limit", "bool"), "bool is a word of PromQL; expected a number of connections"),
+        (("--database-limit", 'on{a="b"}'), "on is a word of PromQL"),
         (("--vocabulary", "otel"), "--vocabulary 'otel': expected prometheus or opentelemetry"),
         (("--format", "json"), "--format 'json': expected prometheus or prometheusrule"),
         (("--runbooks", "wiki"), "--runbooks 'wiki': expected a URL that begins with http"),
