@@ -14,6 +14,8 @@ from pool_exporter.rules.words import Words
 DATABASE_LIMIT = "pg_settings_max_connections"
 RESERVED_LABELS = ("alertname", "severity")
 _CATALOGUE_LABELS = {label for metric in CATALOGUE for label in metric.labels} | {"le"}
+TEMPLATE = re.compile(r"\{\{ \$labels\.([a-zA-Z_][a-zA-Z0-9_]*) \}\}")
+"""A label of the alert, as a template of Prometheus writes it."""
 _SERIES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(\{.*\})?")
 _LIMITS = (
     f"expected a number of connections, such as 100, or a series that holds it, such as {DATABASE_LIMIT}"
@@ -68,7 +70,12 @@ def checked_labels(labels: Mapping[str, str], words: Words) -> dict[str, str]:
     """Return further labels of the alerts."""
     if not isinstance(labels, Mapping):
         raise TypeError(f"labels={labels!r}: expected a mapping such as {{'team': 'payments'}}")
-    taken = {*RESERVED_LABELS, *map(words.label, words.group_by)}
+    own = [words.label(label) for label in words.group_by]
+    taken = {
+        *RESERVED_LABELS,
+        *own,
+        words.label("server"),
+    }  # by which CapacityAboveDatabase tells its alerts apart
     for label, value in labels.items():
         if not isinstance(label, str) or not LABEL.fullmatch(label) or label.startswith("__"):
             raise ValueError(f"labels[{label!r}]: no valid label name; give one such as team")
@@ -76,7 +83,18 @@ def checked_labels(labels: Mapping[str, str], words: Words) -> dict[str, str]:
             raise ValueError(f"labels[{label!r}]: the alerts have this label already; choose another name")
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"labels[{label!r}]={value!r}: expected text, such as 'payments'")
+        _check_templates(label, value, own)
     return dict(labels)
+
+
+def _check_templates(label: str, value: str, own: Sequence[str]) -> None:
+    """Refuse templates in a label's value, other than a label of the alert: Prometheus would not load the file."""
+    named = TEMPLATE.findall(value)
+    if "{{" in TEMPLATE.sub("", value) or not set(named) <= set(own):
+        known = ", ".join(f"{{{{ $labels.{name} }}}}" for name in own)
+        raise ValueError(
+            f"labels[{label!r}]={value!r}: of templates a value may have labels of the alerts only, which are {known}"
+        )
 
 
 def checked_interval(interval: object) -> float:

@@ -187,7 +187,8 @@ def test_prometheus_accepts_the_rules_of_many_options(
     arguments = [
         *("--set", "Full.saturation=0.9", "--set", "Timeouts.budget=0.0005", "--off", "LeakIdle"),
         *("--selector", '{job=~"shop|till",cluster!="test"}', "--group-by", "cluster,namespace,job,pool"),
-        *("--label", "team=payments", "--database-limit", "400", "--time-scale", "60", "--interval", "15s"),
+        *("--label", "team=payments", "--label", "where={{ $labels.cluster }}/{{ $labels.namespace }} }}"),
+        *("--database-limit", "400", "--time-scale", "60", "--interval", "15s"),
         *("--runbooks", "https://wiki.example.com/", "--dashboard", "https://g.example.com/d/x?orgId=1"),
     ]
     for extra in ((), ("--opt-in",), ("--vocabulary", "opentelemetry")):
@@ -246,6 +247,20 @@ def test_prometheus_accepts_the_rules_of_many_options(
         (("--set", "LeakIdle.for=5m", "--set", "LeakIdle.for=9m"), "LeakIdle.for can have one value"),
         (("--label", "1team=x"), "--label 1team: no valid label name"),
         (("--label", "severity=x"), "--label severity: the alerts have this label already"),
+        (("--label", "server=x"), "--label server: the alerts have this label already; choose another"),
+        (
+            ("--vocabulary", "opentelemetry", "--label", "sqlalchemy_pool_server=x"),
+            "--label sqlalchemy_pool_server: the alerts have this label already",
+        ),
+        (
+            ("--label", "team={{ nope }}"),
+            "--label team='{{ nope }}': of templates a value may have labels of the alerts only, which are "
+            "{{ $labels.job }}, {{ $labels.pool }}",
+        ),
+        (("--label", "team={{"), "--label team='{{': of templates a value may have"),
+        (("--label", "team={{ $labels.namespace }}"), "of templates a value may have labels of the alerts"),
+        (("--label", "team={{ $value }}"), "of templates a value may have labels of the alerts only"),
+        (("--label", "team={{ $labels.job }}{{"), "of templates a value may have labels of the alerts"),
         (("--label", "team="), "--label team='': expected text"),
         (("--database-limit", "0"), "--database-limit 0.0: out of range; at least 1 connection"),
         (("--database-limit", "a b"), "--database-limit 'a b': expected a number of connections"),
