@@ -12,12 +12,14 @@ from pool_exporter.cli.printing import write_line
 from pool_exporter.rules import (
     ALERTS,
     SETTINGS,
+    Manifest,
     RuleOptions,
     placeholder_note,
     rendered,
     rendered_inhibition,
 )
 from pool_exporter.rules.checking import DATABASE_LIMIT
+from pool_exporter.rules.manifest import NAME
 from pool_exporter.rules.options import DASHBOARD, FORMATS, RUNBOOKS
 from pool_exporter.vocabularies import VOCABULARIES
 
@@ -38,6 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list", action="store_true", help="list the alerts and their settings, and end")
     parser.add_argument("--format", default=FORMATS[0], metavar="FORMAT", help=_choice(FORMATS))
+    parser.add_argument(
+        "--name",
+        metavar="NAME",
+        help=f"of a prometheusrule: what its name starts with, before -opt-in and -opentelemetry (default: {NAME})",
+    )
+    parser.add_argument("--namespace", metavar="NAME", help="of a prometheusrule: its namespace")
+    parser.add_argument(
+        "--metadata-label",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of a prometheusrule: a label of its own, for the ruleSelector, as in release=prometheus",
+    )
     parser.add_argument(
         "--vocabulary",
         default="prometheus",
@@ -103,7 +118,27 @@ def execute(arguments: argparse.Namespace) -> int:
 def _text(options: RuleOptions, arguments: argparse.Namespace) -> str:
     if arguments.inhibit_rules:
         return rendered_inhibition(options)
-    return rendered(options, "opt-in" if arguments.opt_in else "default")
+    return rendered(options, "opt-in" if arguments.opt_in else "default", _manifest(arguments))
+
+
+def _manifest(arguments: argparse.Namespace) -> Manifest | None:
+    given = {
+        "--name": arguments.name,
+        "--namespace": arguments.namespace,
+        "--metadata-label": arguments.metadata_label or None,
+    }
+    if arguments.format != "prometheusrule":
+        for option, value in given.items():
+            if value is not None:
+                raise CommandError(
+                    f"{option} is for a PrometheusRule; add --format prometheusrule, or leave it out"
+                )
+        return None
+    return Manifest(
+        name=NAME if arguments.name is None else arguments.name,
+        namespace=arguments.namespace or "",
+        labels=pairs_of("--metadata-label", arguments.metadata_label, "release=prometheus"),
+    )
 
 
 def _options(arguments: argparse.Namespace) -> RuleOptions:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pool_exporter.rules.files import Which, rule_file
 from pool_exporter.rules.inhibition import inhibit_rules
+from pool_exporter.rules.manifest import Manifest
 from pool_exporter.rules.options import RuleOptions
 
 try:
@@ -36,14 +37,14 @@ if _MISSING is None:
     _Dumper.add_representer(str, _text)
 
 
-def rendered(options: RuleOptions, which: Which = "default") -> str:
-    """Return a rule file as YAML text, in the format that the options choose.
+def rendered(options: RuleOptions, which: Which = "default", manifest: Manifest | None = None) -> str:
+    """Return a rule file as YAML text, in the format that the options choose; `manifest` is for a PrometheusRule.
 
     Raises `ModuleNotFoundError` that names the extra where PyYAML is missing.
     """
     content = rule_file(options, which)
     if options.format == "prometheusrule":
-        content = _manifest(which, content)
+        content = (manifest or Manifest()).around(content, options, which)
     return _header(options, which) + _yaml(content)
 
 
@@ -70,16 +71,6 @@ def _yaml(content: dict[str, Any]) -> str:
             "PyYAML is missing, which writes the rules; install it with: pip install 'pool_exporter[rules]'"
         ) from _MISSING
     return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=1_000_000, allow_unicode=True))
-
-
-def _manifest(which: Which, content: dict[str, Any]) -> dict[str, Any]:
-    name = "sqlalchemy-pool" + ("" if which == "default" else "-opt-in")
-    return {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PrometheusRule",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "pool-exporter"}},
-        "spec": content,
-    }
 
 
 def _header(options: RuleOptions, which: Which) -> str:

@@ -175,8 +175,36 @@ def test_the_manifest_is_a_prometheusrule_around_the_same_groups(
     assert main(["alerts", "--format", "prometheusrule", "--opt-in"]) == 0
     manifest = yaml.safe_load(capsys.readouterr().out)
     assert (manifest["apiVersion"], manifest["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
-    assert manifest["metadata"]["name"] == "sqlalchemy-pool-opt-in"
+    assert manifest["metadata"] == {
+        "name": "sqlalchemy-pool-opt-in",
+        "labels": {"app.kubernetes.io/name": "pool-exporter"},
+    }
     assert manifest["spec"] == rule_file(RuleOptions(), "opt-in")
+
+
+def test_no_manifest_replaces_another(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file and vocabulary has a name of its own, whatever its name starts with."""
+    names = set()
+    for start in ((), ("--name", "orders")):
+        for which in ((), ("--opt-in",)):
+            for words in ((), ("--vocabulary", "opentelemetry")):
+                assert main(["alerts", "--format", "prometheusrule", *start, *which, *words]) == 0
+                names.add(yaml.safe_load(capsys.readouterr().out)["metadata"]["name"])
+    ends = ("", "-opt-in", "-opentelemetry", "-opt-in-opentelemetry")
+    assert names == {start + end for start in ("sqlalchemy-pool", "orders") for end in ends}
+
+
+def test_a_manifest_can_be_put_and_selected(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its namespace and the labels that the Operator's ruleSelector asks for are options."""
+    wanted = ("--metadata-label", "release=prometheus", "--metadata-label", "example.com/role=alerts")
+    assert main(["alerts", "--format", "prometheusrule", "--namespace", "monitoring", *wanted]) == 0
+    metadata = yaml.safe_load(capsys.readouterr().out)["metadata"]
+    assert metadata["namespace"] == "monitoring"
+    assert metadata["labels"] == {
+        "app.kubernetes.io/name": "pool-exporter",
+        "release": "prometheus",
+        "example.com/role": "alerts",
+    }
 
 
 def test_prometheus_accepts_the_rules_of_many_options(
@@ -271,6 +299,24 @@ def test_prometheus_accepts_the_rules_of_many_options(
         (("--database-limit", 'on{a="b"}'), "on is a word of PromQL"),
         (("--vocabulary", "otel"), "--vocabulary 'otel': expected prometheus or opentelemetry"),
         (("--format", "json"), "--format 'json': expected prometheus or prometheusrule"),
+        (
+            ("--name", "orders"),
+            "--name is for a PrometheusRule; add --format prometheusrule, or leave it out",
+        ),
+        (("--namespace", "a"), "--namespace is for a PrometheusRule"),
+        (("--metadata-label", "a=b"), "--metadata-label is for a PrometheusRule"),
+        (("--format", "prometheusrule", "--name", "Orders"), "--name 'Orders': no name for Kubernetes; give"),
+        (("--format", "prometheusrule", "--name", ""), "--name '': no name for Kubernetes; give lower-case"),
+        (("--format", "prometheusrule", "--name", "a" * 201), "at most 200 characters"),
+        (("--format", "prometheusrule", "--namespace", "a.b"), "--namespace 'a.b': no name for a namespace"),
+        (
+            ("--format", "prometheusrule", "--metadata-label", "release=a b"),
+            "--metadata-label release='a b': no label for Kubernetes; give letters",
+        ),
+        (
+            ("--format", "prometheusrule", "--metadata-label", "release"),
+            "--metadata-label release: expected a name and a value, as in --metadata-label release=prometheus",
+        ),
         (("--runbooks", "wiki"), "--runbooks 'wiki': expected a URL that begins with http"),
         (("--interval", "5m"), "--interval 300.0: out of range; from 1s to 60s"),
         (("--interval", "often"), "--interval 'often': not a duration"),
