@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from pool_exporter.cli.choices import in_the_words_of_a_command, labels_of, pairs_of
 from pool_exporter.cli.errors import CommandError
-from pool_exporter.cli.printing import write_line
+from pool_exporter.cli.printing import in_utf8, write_line
 from pool_exporter.rules import (
     ALERTS,
     SETTINGS,
@@ -19,6 +19,7 @@ from pool_exporter.rules import (
     rendered_inhibition,
 )
 from pool_exporter.rules.checking import DATABASE_LIMIT
+from pool_exporter.rules.files import FILES
 from pool_exporter.rules.manifest import NAME
 from pool_exporter.rules.options import DASHBOARD, FORMATS, RUNBOOKS
 from pool_exporter.vocabularies import VOCABULARIES
@@ -107,6 +108,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise CommandError(in_the_words_of_a_command(str(error))) from error
     except ModuleNotFoundError as error:
         raise CommandError(str(error), exit_code=1) from error
+    in_utf8(sys.stdout)
     for line in text.splitlines():
         write_line(line, sys.stdout)
     note = placeholder_note(options)
@@ -160,16 +162,18 @@ def _options(arguments: argparse.Namespace) -> RuleOptions:
 
 def _listed() -> Iterable[str]:
     shared = [name for name in SETTINGS if name.split(".")[0] not in ALERTS]
-    for name, alert in ALERTS.items():
-        yield f"{name} ({alert.severity}): {alert.summary}"
-        yield from (_setting(f"{name}.{own}") for own in alert.all_settings)
+    for which, alerts in FILES.items():
+        for alert in alerts:
+            yield f"{alert.name} ({alert.severity}, in the {which} file): {alert.summary}"
+            yield from (_setting(f"{alert.name}.{own}") for own in alert.all_settings)
     yield "Full (shared by several alerts):"
     yield from map(_setting, shared)
 
 
 def _setting(name: str) -> str:
     one = SETTINGS[name]
-    return f"  {name}={one.text(one.default)}  {one.reason}"
+    bounds = "" if one.kind == "severity" else f"({one.range})  "  # of a severity the reason says them
+    return f"  {name}={one.text(one.default)}  {bounds}{one.reason}"
 
 
 def _choice(names: Iterable[str]) -> str:

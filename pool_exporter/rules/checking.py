@@ -13,7 +13,8 @@ from pool_exporter.rules.words import Words
 
 DATABASE_LIMIT = "pg_settings_max_connections"
 RESERVED_LABELS = ("alertname", "severity")
-_CATALOGUE_LABELS = {label for metric in CATALOGUE for label in metric.labels} | {"le"}
+_CATALOGUE_LABELS = {label for metric in CATALOGUE for label in metric.labels} | {"le", "process"}
+"""Labels of ours; `process` is that of several workers behind one port, of which a target has none."""
 TEMPLATE = re.compile(r"\{\{ \$labels\.([a-zA-Z_][a-zA-Z0-9_]*) \}\}")
 """A label of the alert, as a template of Prometheus writes it."""
 _SERIES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(\{.*\})?")
@@ -83,6 +84,10 @@ def checked_labels(labels: Mapping[str, str], words: Words) -> dict[str, str]:
             raise ValueError(f"labels[{label!r}]: the alerts have this label already; choose another name")
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"labels[{label!r}]={value!r}: expected text, such as 'payments'")
+        if not value.isprintable():
+            raise ValueError(
+                f"labels[{label!r}]={value!r}: has characters that cannot be written; leave them out"
+            )
         _check_templates(label, value, own)
     return dict(labels)
 
