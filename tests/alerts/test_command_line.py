@@ -22,8 +22,10 @@ CHOICES = [
     ("--opt-in",),
     ("--opt-in", "--set", "*.keep_firing_for=0", "--set", "Full.saturation=0.9", "--set", "LeakIdle.for=90s"),
     ("--set", "*.for=1m", "--set", "LeakIdle.for=2m", "--set", "LeakIdle.severity=info", "--off", "Stuck"),
-    ("--vocabulary", "opentelemetry", "--selector", '{job=~"a\\\\.b|it\'s", cluster!="x y"}')
-    + ("--group-by", "cluster,job,pool", "--label", "team=o'neil's \"é\" $x"),
+    (
+        *("--vocabulary", "opentelemetry", "--selector", '{job=~"a\\\\.b|it\'s", cluster!="x y"}'),
+        *("--group-by", "cluster,job,pool", "--label", "team=o'neil's \"é\" $x"),
+    ),
     ("--opt-in", "--database-limit", "12345678", "--interval", "15s", "--time-scale", "2.5"),
     ("--opt-in", "--database-limit", 'max_connections{server="a b"}', "--runbooks", "https://a.example/b"),
     ("--format", "prometheusrule", "--name", "a", "--namespace", "b", "--metadata-label", "release=p"),
@@ -117,7 +119,7 @@ def test_a_storm_of_one_instance_is_refused() -> None:
     """With the instance in its labels an alert is about one, and two are asked for."""
     options = RuleOptions(group_by=("job", "pool", "instance"))
     assert rule_file(options)["groups"]
-    with pytest.raises(ValueError, match="FailoverStorm asks for 2 instances.*--off FailoverStorm"):
+    with pytest.raises(ValueError, match=r"FailoverStorm asks for 2 instances.*--off FailoverStorm"):
         rule_file(options, "opt-in")
     for allowed in ({"off": ("FailoverStorm",)}, {"settings": {"FailoverStorm.instances": 1}}):
         rule_file(RuleOptions(group_by=("job", "pool", "instance"), **allowed), "opt-in")  # type: ignore[arg-type]
