@@ -13,6 +13,7 @@ import yaml
 from pool_exporter.cli import main
 from pool_exporter.rules import ALERTS, SETTINGS, RuleOptions, rule_file
 from pool_exporter.rules.durations import duration_of, seconds_of
+from pool_exporter.rules.numbers import percent
 from tests.support import need_tool
 
 
@@ -149,6 +150,17 @@ def test_a_large_number_is_written_in_full() -> None:
     assert ">= 1234567\n" in alerts_in(options)["LeakIdle"]["expr"]
     assert SETTINGS["LeakIdle.uses"].text(1234567.0) == "1234567"
     assert SETTINGS["Timeouts.budget"].text(0.0005) == "0.0005"
+
+
+def test_a_small_share_is_not_told_as_nothing() -> None:
+    """The words have the part that was chosen, and not what rounding leaves of it."""
+    options = RuleOptions(settings={"Full.leak_share": 0.004, "CapacityAboveDatabase.share": 0.999})
+    told = alerts_in(options)["ExhaustedByLeak"]["annotations"]["description"]
+    assert "hold 0.4% of its connections" in told
+    told = alerts_in(options, "opt-in")["CapacityAboveDatabase"]["annotations"]["description"]
+    assert "more than 99.9% of what it allows" in told
+    assert percent(0.5) == "50%"
+    assert percent(10) == "1000%"
 
 
 def test_the_time_scale_divides_every_duration() -> None:
