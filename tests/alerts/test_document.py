@@ -12,6 +12,7 @@ import promql_parser
 from pool_exporter.catalogue import prometheus_metrics
 from pool_exporter.cli import alerts
 from pool_exporter.rules import RECORDINGS, RuleOptions, rule_file
+from pool_exporter.rules.checking import DATABASE_LIMIT
 
 from .queries import FOREIGN, nodes_of
 
@@ -60,7 +61,7 @@ def test_the_alerts_that_need_recorded_series_alone_are_those() -> None:
     satisfied = {short(rule) for rule in every if series_in(rule["expr"]) <= enough}
     assert alerts_named_in("ExhaustedByLeak, ExhaustedByLoad, LeakIdle…need no more") == satisfied
     (pattern,) = re.findall(r'regex: "(.*)"', TEXT)
-    assert all(re.fullmatch(pattern, name) for name in {*EXPRESSIONS, "up", "ALERTS"})
+    assert all(re.fullmatch(pattern, name) for name in {*EXPRESSIONS, "up", "ALERTS", DATABASE_LIMIT})
     assert not re.fullmatch(pattern, "sqlalchemy_pool_acquires_total")
 
 
