@@ -8,16 +8,19 @@ from collections.abc import Iterable
 
 from pool_exporter.cli.choices import in_the_words_of_a_command, labels_of, pairs_of
 from pool_exporter.cli.errors import CommandError
-from pool_exporter.cli.printing import write_line
+from pool_exporter.cli.printing import in_utf8, write_line
 from pool_exporter.rules import (
     ALERTS,
     SETTINGS,
+    Manifest,
     RuleOptions,
     placeholder_note,
     rendered,
     rendered_inhibition,
 )
 from pool_exporter.rules.checking import DATABASE_LIMIT
+from pool_exporter.rules.files import FILES
+from pool_exporter.rules.manifest import NAME
 from pool_exporter.rules.options import DASHBOARD, FORMATS, RUNBOOKS
 from pool_exporter.vocabularies import VOCABULARIES
 
@@ -38,6 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list", action="store_true", help="list the alerts and their settings, and end")
     parser.add_argument("--format", default=FORMATS[0], metavar="FORMAT", help=_choice(FORMATS))
+    parser.add_argument(
+        "--name",
+        metavar="NAME",
+        help=f"of a prometheusrule: what its name starts with, before -opt-in and -opentelemetry (default: {NAME})",
+    )
+    parser.add_argument("--namespace", metavar="NAME", help="of a prometheusrule: its namespace")
+    parser.add_argument(
+        "--metadata-label",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of a prometheusrule: a label of its own, for the ruleSelector, as in release=prometheus",
+    )
     parser.add_argument(
         "--vocabulary",
         default="prometheus",
@@ -92,6 +108,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise CommandError(in_the_words_of_a_command(str(error))) from error
     except ModuleNotFoundError as error:
         raise CommandError(str(error), exit_code=1) from error
+    in_utf8(sys.stdout)
     for line in text.splitlines():
         write_line(line, sys.stdout)
     note = placeholder_note(options)
@@ -103,7 +120,27 @@ def execute(arguments: argparse.Namespace) -> int:
 def _text(options: RuleOptions, arguments: argparse.Namespace) -> str:
     if arguments.inhibit_rules:
         return rendered_inhibition(options)
-    return rendered(options, "opt-in" if arguments.opt_in else "default")
+    return rendered(options, "opt-in" if arguments.opt_in else "default", _manifest(arguments))
+
+
+def _manifest(arguments: argparse.Namespace) -> Manifest | None:
+    given = {
+        "--name": arguments.name,
+        "--namespace": arguments.namespace,
+        "--metadata-label": arguments.metadata_label or None,
+    }
+    if arguments.format != "prometheusrule":
+        for option, value in given.items():
+            if value is not None:
+                raise CommandError(
+                    f"{option} is for a PrometheusRule; add --format prometheusrule, or leave it out"
+                )
+        return None
+    return Manifest(
+        name=NAME if arguments.name is None else arguments.name,
+        namespace=arguments.namespace or "",
+        labels=pairs_of("--metadata-label", arguments.metadata_label, "release=prometheus"),
+    )
 
 
 def _options(arguments: argparse.Namespace) -> RuleOptions:
@@ -125,16 +162,18 @@ def _options(arguments: argparse.Namespace) -> RuleOptions:
 
 def _listed() -> Iterable[str]:
     shared = [name for name in SETTINGS if name.split(".")[0] not in ALERTS]
-    for name, alert in ALERTS.items():
-        yield f"{name} ({alert.severity}): {alert.summary}"
-        yield from (_setting(f"{name}.{own}") for own in alert.all_settings)
+    for which, alerts in FILES.items():
+        for alert in alerts:
+            yield f"{alert.name} ({alert.severity}, in the {which} file): {alert.summary}"
+            yield from (_setting(f"{alert.name}.{own}") for own in alert.all_settings)
     yield "Full (shared by several alerts):"
     yield from map(_setting, shared)
 
 
 def _setting(name: str) -> str:
     one = SETTINGS[name]
-    return f"  {name}={one.text(one.default)}  {one.reason}"
+    bounds = "" if one.kind == "severity" else f"({one.range})  "  # of a severity the reason says them
+    return f"  {name}={one.text(one.default)}  {bounds}{one.reason}"
 
 
 def _choice(names: Iterable[str]) -> str:

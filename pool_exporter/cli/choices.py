@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pool_exporter.cli.errors import CommandError
 from pool_exporter.wording import visible
 
-_OPTIONS = {"settings": "--set", "labels": "--label"}
+_OPTIONS = {"settings": "--set", "labels": "--label", "metadata_labels": "--metadata-label"}
 """Options that have another name than the argument that they become; of others only the spelling differs."""
 
 

@@ -10,11 +10,13 @@ from pool_exporter.catalogue import CATALOGUE, MAX_OWNERS, Detail, series_per_po
 from pool_exporter.cli.errors import CommandError
 from pool_exporter.cli.printing import write_line
 from pool_exporter.rules.durations import seconds_of
+from pool_exporter.rules.series import recorded_series
 
 HELP = "tell how many series and samples a second a fleet makes"
 DESCRIPTION = (
     "Print how many series the pools of a fleet have in Prometheus, and how many samples a second it gets of them. "
-    "Counted from the catalogue, for bounded pools with a pool_recycle; errors that occur add a series each."
+    "Counted from the catalogue and the rules, for bounded pools with a pool_recycle; errors that occur add a series each, "
+    'and with `detail="basic"` less is recorded.'
 )
 MOST = 10_000_000
 
@@ -60,6 +62,9 @@ def _lines(arguments: argparse.Namespace, seconds: float) -> Iterator[str]:
     yield f"series of a pool:     {a_pool:,}"
     yield f"series in all:        {series:,}"
     yield f"samples a second:     {series / seconds:,.1f}"
+    recorded = recorded_series(arguments.pods, arguments.pools)
+    yield f"recorded, at most:    {recorded.series:,} more by the rules of `pool-exporter alerts`, if one job has them all"
+    yield f"samples a second:     {recorded.samples_a_second:,.1f} of these"
 
 
 def _of_owners(detail: Detail, owners: int) -> int:

@@ -28,7 +28,7 @@ DESCRIPTION = textwrap.fill(
 EVERYTHING = "all"
 MOST_JOBS = 64
 
-_NEEDED = ("greenlet", "starlette", "uvicorn", "asyncpg", "psycopg")
+_NEEDED = ("greenlet", "starlette", "uvicorn", "asyncpg", "psycopg", "yaml")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,13 @@ def write_line(text: str, output: TextIO) -> None:
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=output, flush=True)
 
 
+def in_utf8(output: TextIO) -> None:
+    """Let what follows be written in UTF-8, whatever the locale is: it is a file for a program that reads that."""
+    reconfigure = getattr(output, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(encoding="utf-8")
+
+
 def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return a table's lines; cells are made visible and cut at 60 characters."""
     cells = [list(headings), *([visible(cell, CELL_LENGTH) for cell in row] for row in rows)]

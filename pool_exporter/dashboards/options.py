@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from pool_exporter.dashboards.spelling import Words
+from pool_exporter.rules.checking import TEMPLATE
 from pool_exporter.rules.options import RuleOptions
 from pool_exporter.vocabularies import VOCABULARIES
 
@@ -29,6 +30,10 @@ def words_for(
     checked = RuleOptions(vocabulary=vocabulary, selector=selector, group_by=group_by, labels=labels or {})
     _refuse_variables(f"selector='{selector}'", selector, "put . for the $ into a regular expression")
     for label, value in checked.labels.items():
+        if TEMPLATE.search(value):
+            raise ValueError(
+                f"labels['{label}']={value!r}: what the template gives is not known to the dashboards; leave the label out"
+            )
         _refuse_variables(f"labels['{label}']={value!r}", value, "give the alerts another value")
     if "job" not in checked.group_by:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pool_exporter.rules.alert import PREFIX, Alert
 from pool_exporter.rules.files import rule_file
+from pool_exporter.rules.manifest import Manifest
 from pool_exporter.rules.options import ALERTS, SETTINGS, RuleOptions
 from pool_exporter.rules.recording import RECORDINGS, name_of, recorded
 from pool_exporter.rules.rendering import placeholder_note, rendered, rendered_inhibition
@@ -14,6 +15,7 @@ __all__ = [
     "RECORDINGS",
     "SETTINGS",
     "Alert",
+    "Manifest",
     "RuleOptions",
     "name_of",
     "placeholder_note",

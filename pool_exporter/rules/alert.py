@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from pool_exporter.rules.numbers import written
 from pool_exporter.rules.settings import SEVERITIES, Setting, Value
 from pool_exporter.rules.words import Words
 
@@ -30,7 +31,7 @@ class Made(NamedTuple):
 
     def text(self, name: str) -> str:
         """Return a threshold as PromQL has it."""
-        return f"{self.number(name):g}"
+        return written(self.number(name))
 
     def over(self, name: str) -> str:
         """Return a window, such as `[5m]`."""
@@ -41,11 +42,11 @@ class Made(NamedTuple):
 
         A sum and no mean: where the recorded series is younger than the window, that is less and not more.
         """
-        return f"sum_over_time({recorded_rate}{self.over(name)}) * {self.interval_seconds / self.words.time_scale:g}"
+        return f"sum_over_time({recorded_rate}{self.over(name)}) * {written(self.interval_seconds / self.words.time_scale)}"
 
     def seconds(self, name: str) -> str:
         """Return a duration in scaled seconds, for comparison with a time."""
-        return f"{self.number(name) / self.words.time_scale:g}"
+        return written(self.number(name) / self.words.time_scale)
 
 
 @dataclass(frozen=True, slots=True)

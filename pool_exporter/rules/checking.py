@@ -13,8 +13,19 @@ from pool_exporter.rules.words import Words
 
 DATABASE_LIMIT = "pg_settings_max_connections"
 RESERVED_LABELS = ("alertname", "severity")
-_CATALOGUE_LABELS = {label for metric in CATALOGUE for label in metric.labels} | {"le"}
+_CATALOGUE_LABELS = {label for metric in CATALOGUE for label in metric.labels} | {"le", "process"}
+"""Labels of ours; `process` is that of several workers behind one port, of which a target has none."""
+TEMPLATE = re.compile(r"\{\{ \$labels\.([a-zA-Z_][a-zA-Z0-9_]*) \}\}")
+"""A label of the alert, as a template of Prometheus writes it."""
 _SERIES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(\{.*\})?")
+_LIMITS = (
+    f"expected a number of connections, such as 100, or a series that holds it, such as {DATABASE_LIMIT}"
+)
+_KEYWORDS = (
+    "and atan2 avg bool bottomk by count count_values end group group_left group_right ignoring inf limit_ratio limitk "
+    "max min nan offset on or quantile start stddev stdvar sum topk unless without"
+)
+"""Words of PromQL, in any case; some of them may be the name of a series for one Prometheus and not for another."""
 _URL = re.compile(r"https?://[^\s{}\"'`]+")
 
 
@@ -60,7 +71,12 @@ def checked_labels(labels: Mapping[str, str], words: Words) -> dict[str, str]:
     """Return further labels of the alerts."""
     if not isinstance(labels, Mapping):
         raise TypeError(f"labels={labels!r}: expected a mapping such as {{'team': 'payments'}}")
-    taken = {*RESERVED_LABELS, *map(words.label, words.group_by)}
+    own = [words.label(label) for label in words.group_by]
+    taken = {
+        *RESERVED_LABELS,
+        *own,
+        words.label("server"),
+    }  # by which CapacityAboveDatabase tells its alerts apart
     for label, value in labels.items():
         if not isinstance(label, str) or not LABEL.fullmatch(label) or label.startswith("__"):
             raise ValueError(f"labels[{label!r}]: no valid label name; give one such as team")
@@ -68,7 +84,22 @@ def checked_labels(labels: Mapping[str, str], words: Words) -> dict[str, str]:
             raise ValueError(f"labels[{label!r}]: the alerts have this label already; choose another name")
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"labels[{label!r}]={value!r}: expected text, such as 'payments'")
+        if not value.isprintable():
+            raise ValueError(
+                f"labels[{label!r}]={value!r}: has characters that cannot be written; leave them out"
+            )
+        _check_templates(label, value, own)
     return dict(labels)
+
+
+def _check_templates(label: str, value: str, own: Sequence[str]) -> None:
+    """Refuse templates in a label's value, other than a label of the alert: Prometheus would not load the file."""
+    named = TEMPLATE.findall(value)
+    if "{{" in TEMPLATE.sub("", value) or not set(named) <= set(own):
+        known = ", ".join(f"{{{{ $labels.{name} }}}}" for name in own)
+        raise ValueError(
+            f"labels[{label!r}]={value!r}: of templates a value may have labels of the alerts only, which are {known}"
+        )
 
 
 def checked_interval(interval: object) -> float:
@@ -101,20 +132,20 @@ def checked_limit(limit: object) -> float | str:
     if isinstance(limit, str):
         text = limit.strip()
         if _SERIES.fullmatch(text):
+            name = text.partition("{")[0]
+            if name.lower() in _KEYWORDS.split():
+                raise ValueError(f"database_limit={limit!r}: {name} is a word of PromQL; {_LIMITS}")
             selector = text.partition("{")[2]
             matchers_of("{" + selector if selector else "", "database_limit")
             return text
         try:
             limit = float(text)
         except ValueError:
-            raise ValueError(
-                f"database_limit={limit!r}: expected a number of connections, such as 100, or a series that holds "
-                f"it, such as {DATABASE_LIMIT}"
-            ) from None
+            raise ValueError(f"database_limit={limit!r}: {_LIMITS}") from None
     if isinstance(limit, bool) or not isinstance(limit, (int, float)):
         raise TypeError(f"database_limit={limit!r}: expected a number of connections or the name of a series")
     if not math.isfinite(limit) or limit < 1:
-        raise ValueError(f"database_limit={limit!r}: out of range; at least 1 connection")
+        raise ValueError(f"database_limit={limit!r}: out of range; at least 1 connection, and {_LIMITS}")
     return float(limit)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pool_exporter.rules.alert import Alert, Made
+from pool_exporter.rules.contradictions import check_storm
+from pool_exporter.rules.numbers import written
 from pool_exporter.rules.optional import OPTIONAL
-from pool_exporter.rules.options import RuleOptions
+from pool_exporter.rules.options import ALERTS, RuleOptions
 from pool_exporter.rules.recording import GROUP, HISTOGRAMS, INSTANCE, PRESENCE, REASONS, Recording
 from pool_exporter.rules.settings import Value
 from pool_exporter.rules.standard import STANDARD
@@ -26,6 +28,8 @@ def rule_file(options: RuleOptions, which: Which = "default") -> dict[str, Any]:
         raise ValueError(f"which={which!r}: expected {' or '.join(FILES)}")
     alerts = [_alerting(options, alert) for alert in FILES[which] if alert.name not in options.off]
     if which == "opt-in":
+        instances = options.values(ALERTS["FailoverStorm"])["instances"]
+        check_storm(float(instances), options.group_by, options.off)
         groups = [_group(options, "opt_in_alerts", alerts)]
     else:
         groups = [
@@ -84,7 +88,7 @@ def _made(options: RuleOptions, values: Mapping[str, Value]) -> Made:
 def _limit(options: RuleOptions) -> str:
     """Return the database's limit as a number of PromQL: NaN, which nothing is above, where it is not known."""
     limit = options.database_limit
-    return f"scalar(min({limit}))" if isinstance(limit, str) else f"{limit:g}"
+    return f"scalar(min({limit}))" if isinstance(limit, str) else written(limit)
 
 
 def _dashboard_url(options: RuleOptions, alert: Alert) -> str:

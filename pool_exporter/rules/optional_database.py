@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pool_exporter.rules.alert import Alert, Made
+from pool_exporter.rules.numbers import percent
 from pool_exporter.rules.recording import RATE_SECONDS, recorded
 from pool_exporter.rules.settings import TINY, lasting, number, share, window
 from pool_exporter.rules.wording import (
@@ -136,7 +137,7 @@ def _capacity_description(made: Made) -> str:
     )
     return (
         f"The pools may open {{{{ $value }}}} connections to {label(words, 'server')}, at the largest number of "
-        f"instances of late, which is more than {made.number('share'):.0%} of what it allows. The largest: {listed}."
+        f"instances of late, which is more than {percent(made.number('share'))} of what it allows. The largest: {listed}."
     )
 
 

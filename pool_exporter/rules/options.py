@@ -19,6 +19,7 @@ from pool_exporter.rules.checking import (
 )
 from pool_exporter.rules.conditions import FULL
 from pool_exporter.rules.conditions import SETTINGS as FULL_SETTINGS
+from pool_exporter.rules.contradictions import check_memory, check_waits
 from pool_exporter.rules.optional import OPTIONAL
 from pool_exporter.rules.selectors import Matcher, matchers_of
 from pool_exporter.rules.settings import Setting, Value
@@ -86,7 +87,8 @@ class RuleOptions:
         object.__setattr__(self, "database_limit", checked_limit(self.database_limit))
         for name, url in (("runbooks", self.runbooks), ("dashboard", self.dashboard)):
             check_url(name, url)
-        self._check_memory()
+        check_memory(self._seconds)
+        check_waits(self._seconds, self.off)
 
     @property
     def dashboard_of_vocabulary(self) -> str:
@@ -128,17 +130,10 @@ class RuleOptions:
     def _value(self, name: str) -> Value:
         return self.settings.get(name, SETTINGS[name].default)
 
-    def _check_memory(self) -> None:
-        """A leak must be remembered for longer than its alert waits, or a pool at the limit goes unreported."""
-        memory, waits = (
-            self.settings.get(name, SETTINGS[name].default)
-            for name in (f"{FULL}.leak_window", "ExhaustedByLeak.for")
-        )
-        if memory <= waits:  # type: ignore[operator]  # both are durations, thus numbers
-            raise ValueError(
-                f"settings['{FULL}.leak_window']: {memory:g} s must be more than the {waits:g} s of "
-                "ExhaustedByLeak.for"
-            )
+    def _seconds(self, name: str) -> float:
+        value = self._value(name)
+        assert isinstance(value, float)  # noqa: S101 - asked for durations only
+        return value
 
 
 def alert_named(name: object, argument: str) -> Alert:

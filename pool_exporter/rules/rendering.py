@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pool_exporter.rules.command import command_of
 from pool_exporter.rules.files import Which, rule_file
 from pool_exporter.rules.inhibition import inhibit_rules
+from pool_exporter.rules.manifest import Manifest
 from pool_exporter.rules.options import RuleOptions
 
 try:
@@ -36,15 +38,15 @@ if _MISSING is None:
     _Dumper.add_representer(str, _text)
 
 
-def rendered(options: RuleOptions, which: Which = "default") -> str:
-    """Return a rule file as YAML text, in the format that the options choose.
+def rendered(options: RuleOptions, which: Which = "default", manifest: Manifest | None = None) -> str:
+    """Return a rule file as YAML text, in the format that the options choose; `manifest` is for a PrometheusRule.
 
     Raises `ModuleNotFoundError` that names the extra where PyYAML is missing.
     """
     content = rule_file(options, which)
     if options.format == "prometheusrule":
-        content = _manifest(which, content)
-    return _header(options, which) + _yaml(content)
+        content = (manifest or Manifest()).around(content, options, which)
+    return _header(options, which, manifest) + _yaml(content)
 
 
 def placeholder_note(options: RuleOptions) -> str:
@@ -59,8 +61,10 @@ def placeholder_note(options: RuleOptions) -> str:
 def rendered_inhibition(options: RuleOptions) -> str:
     """Return the part of Alertmanager's configuration by which causes mute their symptoms, as YAML text."""
     return (
-        "# Made by `pool-exporter alerts --inhibit-rules`. Paste these into the inhibit_rules of alertmanager.yml.\n"
+        f"# Made by `{command_of(options, 'inhibit-rules')}`. Paste these into the inhibit_rules of alertmanager.yml.\n"
         "# For other labels or names make them anew: where an alert lacks a label of `equal`, it mutes other pools.\n"
+        "# That goes for external labels too: where several clusters send to one Alertmanager, a cause in one mutes the\n"
+        "# pages of the others, unless these are made with --group-by cluster,job,pool; group notifications by it as well.\n"
     ) + _yaml(inhibit_rules(options))
 
 
@@ -72,22 +76,15 @@ def _yaml(content: dict[str, Any]) -> str:
     return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=1_000_000, allow_unicode=True))
 
 
-def _manifest(which: Which, content: dict[str, Any]) -> dict[str, Any]:
-    name = "sqlalchemy-pool" + ("" if which == "default" else "-opt-in")
-    return {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PrometheusRule",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "pool-exporter"}},
-        "spec": content,
-    }
-
-
-def _header(options: RuleOptions, which: Which) -> str:
-    lines = [
-        f"Made by `pool-exporter alerts{'' if which == 'default' else ' --opt-in'}`; change its options, not this text.",
-        f"Needs Prometheus {OLDEST_PROMETHEUS} or later, for keep_firing_for.",
-    ]
+def _header(options: RuleOptions, which: Which, manifest: Manifest | None) -> str:
+    lines = [f"Made by `{command_of(options, which, manifest)}`; change its options, not this text."]
+    if any(
+        "keep_firing_for" in rule for group in rule_file(options, which)["groups"] for rule in group["rules"]
+    ):
+        lines.append(f"Needs Prometheus {OLDEST_PROMETHEUS} or later, for keep_firing_for.")
     if which == "opt-in":
-        lines.append("Load it beside the default file, whose recording rules it uses.")
+        lines.append(
+            "Load it beside the default file, made with the same options, whose recording rules it uses."
+        )
     lines.append(placeholder_note(options))
     return "".join(f"# {line}\n" for line in lines if line)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from pool_exporter.rules.expressions import NotRE2Error, check_expression
+
 LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _MATCHER = re.compile(r"\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*(\"(?:[^\"\\\n]|\\.)*\")\s*")
 
 
-_ESCAPES = re.compile(
-    r"""\\(?:[abfnrtv\\"']|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-3][0-7]{2})|[^\\]"""
+_ESCAPE = re.compile(
+    r"""\\(?:([abfnrtv\\"])|x([0-7][0-9a-fA-F])|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([01][0-7]{2}))|([^\\])"""
 )
-"""What a text in PromQL is made of."""
-_NOT_RE2 = re.compile(r"\(\?(?:=|!|<=|<!|P=|\(|>|#)|(?<!\\)(?:\\[1-9]|[*+?}]\+)")
-"""What Python's regular expressions have and Prometheus's, which are RE2, do not."""
-
-_CLASS = re.compile(r"\[:\^?\w+:\]")
-"""A class of characters such as `[:alpha:]`, which Python's regular expressions do not have."""
+"""What a text in PromQL is made of; a byte that is not ASCII's has to be written as the character that it belongs to."""
+_CONTROLS = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 
 
 class Matcher(NamedTuple):
@@ -59,28 +57,42 @@ def _checked(matcher: Matcher, argument: str, selector: str) -> Matcher:
         raise _invalid(argument, selector, "a backtick cannot stand in the templates of annotations")
     if not matcher.value.isprintable():
         raise _invalid(argument, selector, f"{matcher.value!r} has characters that cannot be written")
-    quoted = matcher.value[1:-1]
-    if "".join(_ESCAPES.findall(quoted)) != quoted:
+    text = _unquoted(matcher.value[1:-1])
+    if text is None:
         raise _invalid(
             argument,
             selector,
             f"{matcher.value} has an escape that PromQL does not know; write \\\\. for \\.",
         )
     if "~" in matcher.operator:
-        _check_expression(matcher.value, argument, selector)
+        try:
+            check_expression(text)
+        except NotRE2Error as error:
+            raise _invalid(argument, selector, f"{matcher.value} {error}") from error
     return matcher
 
 
-def _check_expression(value: str, argument: str, selector: str) -> None:
-    expression = value[1:-1].replace("\\\\", "\\")
+def _unquoted(quoted: str) -> str | None:
+    """Return the text that stands between quotes in PromQL; None for an escape that it does not have."""
+    found = list(_ESCAPE.finditer(quoted))
+    if "".join(one[0] for one in found) != quoted:
+        return None
     try:
-        re.compile(_CLASS.sub("a", expression))
-    except re.error as error:
-        raise _invalid(argument, selector, f"{value} is no regular expression ({error})") from error
-    if _NOT_RE2.search(expression):
-        raise _invalid(
-            argument, selector, f"{value} uses look-around or back-references, which Prometheus does not have"
-        )
+        return "".join(map(_character, found))
+    except ValueError:
+        return None
+
+
+def _character(found: re.Match[str]) -> str:
+    control, short, four, eight, octal, plain = found.groups()
+    if plain is not None:
+        return str(plain)
+    if control is not None:
+        return _CONTROLS.get(control, control)
+    code = int(octal, 8) if octal else int(short or four or eight, 16)
+    if 0xD800 <= code < 0xE000:
+        raise ValueError("half of a character")
+    return chr(code)
 
 
 def _invalid(argument: str, selector: str, why: str) -> ValueError:

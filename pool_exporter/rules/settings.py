@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pool_exporter.rules.durations import duration_of, seconds_of
+from pool_exporter.rules.numbers import written
 
 SEVERITIES = ("critical", "warning", "info")
 LONGEST_SECONDS = 30 * 86400.0
@@ -55,7 +56,7 @@ class Setting:
         """Return a value as it is given on a command line."""
         if isinstance(value, str) or math.isinf(value):
             return str(value)
-        return duration_of(value) if self.kind == "duration" else f"{value:g}"
+        return duration_of(value) if self.kind == "duration" else written(value)
 
     def _number(self, given: object) -> float:
         if isinstance(given, bool):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pool_exporter.rules.alert import Alert, Made
 from pool_exporter.rules.conditions import exhausted_by_leak, full
+from pool_exporter.rules.numbers import percent
 from pool_exporter.rules.recording import lately, recorded
 from pool_exporter.rules.settings import holding, lasting, number, share, window
 from pool_exporter.rules.wording import asked, behind, holders, instances, own, owners, the_pool, with_own
@@ -14,7 +15,7 @@ def _leak_description(made: Made) -> str:
     full_ones = instances(words, f"{own(words, 'leak_share')} > 0", "humanizePercentage")
     return (
         f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue, and uses that do nothing hold "
-        f"{made.number('Full.leak_share'):.0%} of its connections or more. Share by instance: {full_ones}. Held by: {owners(words)}. "
+        f"{percent(made.number('Full.leak_share'))} of its connections or more. Share by instance: {full_ones}. Held by: {owners(words)}. "
         "Restarting an instance frees its pool until it leaks again; the owner's code has to give back."
     )
 

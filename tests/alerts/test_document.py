@@ -12,6 +12,8 @@ import promql_parser
 from pool_exporter.catalogue import prometheus_metrics
 from pool_exporter.cli import alerts
 from pool_exporter.rules import RECORDINGS, RuleOptions, rule_file
+from pool_exporter.rules.checking import DATABASE_LIMIT
+from tests.robustness.test_reduced_mode import UNKNOWN
 
 from .queries import FOREIGN, nodes_of
 
@@ -60,7 +62,7 @@ def test_the_alerts_that_need_recorded_series_alone_are_those() -> None:
     satisfied = {short(rule) for rule in every if series_in(rule["expr"]) <= enough}
     assert alerts_named_in("ExhaustedByLeak, ExhaustedByLoad, LeakIdle…need no more") == satisfied
     (pattern,) = re.findall(r'regex: "(.*)"', TEXT)
-    assert all(re.fullmatch(pattern, name) for name in {*EXPRESSIONS, "up", "ALERTS"})
+    assert all(re.fullmatch(pattern, name) for name in {*EXPRESSIONS, "up", "ALERTS", DATABASE_LIMIT})
     assert not re.fullmatch(pattern, "sqlalchemy_pool_acquires_total")
 
 
@@ -80,6 +82,36 @@ def test_the_alerts_that_work_with_basic_detail_are_those() -> None:
     assert all(works(rule) for rule in default)
     named = alerts_named_in("of the opt-in file Timeouts…the others not")
     assert named == {short(rule) for rule in opted if works(rule)}
+
+
+def is_empty(node: Any, absent: set[str]) -> bool:
+    """Tell whether an expression gives nothing for certain, where these scraped series are absent."""
+    if isinstance(node, promql_parser.BinaryExpr):
+        left, right = (is_empty(one, absent) for one in (node.lhs, node.rhs))
+        if str(node.op) == "or":
+            return left and right
+        return left if str(node.op) == "unless" else left or right
+    if isinstance(node, promql_parser.Call):
+        return any(is_empty(one, absent) for one in node.args)
+    if isinstance(node, promql_parser.MatrixSelector):
+        return is_empty(node.vector_selector, absent)
+    if isinstance(node, promql_parser.VectorSelector):
+        if node.name in EXPRESSIONS:
+            return is_empty(promql_parser.parse(EXPRESSIONS[node.name]), absent)
+        return node.name in absent
+    return hasattr(node, "expr") and is_empty(node.expr, absent)
+
+
+def test_the_alerts_that_cannot_fire_in_reduced_mode_are_those() -> None:
+    """Without the series of acquires these are silent, and no others."""
+    absent = set()
+    for metric in prometheus_metrics("full"):
+        if metric.field in UNKNOWN:
+            ends = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",)
+            absent |= {metric.prometheus_name + end for end in ends}
+    every = [rule for which in ("default", "opt-in") for rule in rules_of(which) if "alert" in rule]
+    silent = {short(rule) for rule in every if is_empty(promql_parser.parse(rule["expr"]), absent)}
+    assert alerts_named_in("they get: ExhaustedByLeak…have no series and never fire") == silent
 
 
 def test_every_option_is_in_the_table() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from pool_exporter.catalogue import CATALOGUE
 from pool_exporter.cli import main
-from pool_exporter.rules import ALERTS, SETTINGS, RuleOptions, rule_file
+from pool_exporter.rules import ALERTS, RECORDINGS, SETTINGS, RuleOptions, rule_file
 from pool_exporter.rules.durations import duration_of, seconds_of
+from pool_exporter.rules.numbers import percent
+from pool_exporter.rules.series import recorded_series
 from tests.support import need_tool
 
 
@@ -142,6 +146,26 @@ def test_the_databases_limit_is_a_number_or_a_series() -> None:
     )
 
 
+def test_a_large_number_is_written_in_full() -> None:
+    """No digit of a threshold or of a limit is lost, and none is put into an exponent."""
+    options = RuleOptions(database_limit="12345678", settings={"LeakIdle.uses": "1234567"})
+    assert alerts_in(options, "opt-in")["CapacityAboveDatabase"]["expr"].endswith("> 0.95 * 12345678")
+    assert ">= 1234567\n" in alerts_in(options)["LeakIdle"]["expr"]
+    assert SETTINGS["LeakIdle.uses"].text(1234567.0) == "1234567"
+    assert SETTINGS["Timeouts.budget"].text(0.0005) == "0.0005"
+
+
+def test_a_small_share_is_not_told_as_nothing() -> None:
+    """The words have the part that was chosen, and not what rounding leaves of it."""
+    options = RuleOptions(settings={"Full.leak_share": 0.004, "CapacityAboveDatabase.share": 0.999})
+    told = alerts_in(options)["ExhaustedByLeak"]["annotations"]["description"]
+    assert "hold 0.4% " in told
+    told = alerts_in(options, "opt-in")["CapacityAboveDatabase"]["annotations"]["description"]
+    assert "more than 99.9% of what it allows" in told
+    assert percent(0.5) == "50%"
+    assert percent(10) == "1000%"
+
+
 def test_the_time_scale_divides_every_duration() -> None:
     """Windows, waits and the interval of evaluation shrink together; counts do not."""
     options = RuleOptions(time_scale=60)
@@ -166,8 +190,36 @@ def test_the_manifest_is_a_prometheusrule_around_the_same_groups(
     assert main(["alerts", "--format", "prometheusrule", "--opt-in"]) == 0
     manifest = yaml.safe_load(capsys.readouterr().out)
     assert (manifest["apiVersion"], manifest["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
-    assert manifest["metadata"]["name"] == "sqlalchemy-pool-opt-in"
+    assert manifest["metadata"] == {
+        "name": "sqlalchemy-pool-opt-in",
+        "labels": {"app.kubernetes.io/name": "pool-exporter"},
+    }
     assert manifest["spec"] == rule_file(RuleOptions(), "opt-in")
+
+
+def test_no_manifest_replaces_another(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file and vocabulary has a name of its own, whatever its name starts with."""
+    names = set()
+    for start in ((), ("--name", "orders")):
+        for which in ((), ("--opt-in",)):
+            for words in ((), ("--vocabulary", "opentelemetry")):
+                assert main(["alerts", "--format", "prometheusrule", *start, *which, *words]) == 0
+                names.add(yaml.safe_load(capsys.readouterr().out)["metadata"]["name"])
+    ends = ("", "-opt-in", "-opentelemetry", "-opt-in-opentelemetry")
+    assert names == {start + end for start in ("sqlalchemy-pool", "orders") for end in ends}
+
+
+def test_a_manifest_can_be_put_and_selected(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its namespace and the labels that the Operator's ruleSelector asks for are options."""
+    wanted = ("--metadata-label", "release=prometheus", "--metadata-label", "example.com/role=alerts")
+    assert main(["alerts", "--format", "prometheusrule", "--namespace", "monitoring", *wanted]) == 0
+    metadata = yaml.safe_load(capsys.readouterr().out)["metadata"]
+    assert metadata["namespace"] == "monitoring"
+    assert metadata["labels"] == {
+        "app.kubernetes.io/name": "pool-exporter",
+        "release": "prometheus",
+        "example.com/role": "alerts",
+    }
 
 
 def test_prometheus_accepts_the_rules_of_many_options(
@@ -178,7 +230,8 @@ def test_prometheus_accepts_the_rules_of_many_options(
     arguments = [
         *("--set", "Full.saturation=0.9", "--set", "Timeouts.budget=0.0005", "--off", "LeakIdle"),
         *("--selector", '{job=~"shop|till",cluster!="test"}', "--group-by", "cluster,namespace,job,pool"),
-        *("--label", "team=payments", "--database-limit", "400", "--time-scale", "60", "--interval", "15s"),
+        *("--label", "team=payments", "--label", "where={{ $labels.cluster }}/{{ $labels.namespace }} }}"),
+        *("--database-limit", "400", "--time-scale", "60", "--interval", "15s"),
         *("--runbooks", "https://wiki.example.com/", "--dashboard", "https://g.example.com/d/x?orgId=1"),
     ]
     for extra in ((), ("--opt-in",), ("--vocabulary", "opentelemetry")):
@@ -218,8 +271,9 @@ def test_prometheus_accepts_the_rules_of_many_options(
         (("--selector", 'job=~"("'), "is no regular expression"),
         (("--selector", r'job=~"a\.b"'), "has an escape that PromQL does not know; write"),
         (("--selector", r'job="a\qb"'), "has an escape that PromQL does not know; write"),
-        (("--selector", 'job=~"(?=a)b"'), "look-around or back-references"),
-        (("--selector", r'job=~"(a)\\1"'), "look-around or back-references"),
+        (("--selector", 'job=~"(?=a)b"'), "has (?=a, which Prometheus does not: neither look-around"),
+        (("--selector", r'job=~"(a)\\1"'), "Prometheus has no back-references"),
+        (("--selector", r'job=~"a\\Z"'), "has \\Z, which Prometheus does not; leave it out"),
         (("--selector", 'job="a\udcff"'), "has characters that cannot be written"),
         (("--selector", '__name__="up"'), "a metric's name is not for choosing"),
         (("--selector", 'env="prod"'), "no label 'env'; add it to --group-by, as in env,job,pool"),
@@ -236,11 +290,48 @@ def test_prometheus_accepts_the_rules_of_many_options(
         (("--set", "LeakIdle.for=5m", "--set", "LeakIdle.for=9m"), "LeakIdle.for can have one value"),
         (("--label", "1team=x"), "--label 1team: no valid label name"),
         (("--label", "severity=x"), "--label severity: the alerts have this label already"),
+        (("--label", "server=x"), "--label server: the alerts have this label already; choose another"),
+        (
+            ("--vocabulary", "opentelemetry", "--label", "sqlalchemy_pool_server=x"),
+            "--label sqlalchemy_pool_server: the alerts have this label already",
+        ),
+        (
+            ("--label", "team={{ nope }}"),
+            "--label team='{{ nope }}': of templates a value may have labels of the alerts only, which are "
+            "{{ $labels.job }}, {{ $labels.pool }}",
+        ),
+        (("--label", "team={{"), "--label team='{{': of templates a value may have"),
+        (("--label", "team={{ $labels.namespace }}"), "of templates a value may have labels of the alerts"),
+        (("--label", "team={{ $value }}"), "of templates a value may have labels of the alerts only"),
+        (("--label", "team={{ $labels.job }}{{"), "of templates a value may have labels of the alerts"),
         (("--label", "team="), "--label team='': expected text"),
         (("--database-limit", "0"), "--database-limit 0.0: out of range; at least 1 connection"),
         (("--database-limit", "a b"), "--database-limit 'a b': expected a number of connections"),
+        (("--database-limit", "nan"), "--database-limit 'nan': nan is a word of PromQL; expected a number"),
+        (("--database-limit", "INF"), "--database-limit 'INF': INF is a word of PromQL; expected a number"),
+        (("--database-limit", "+inf"), "--database-limit inf: out of range; at least 1 connection, and"),
+        (("--database-limit", "bool"), "bool is a word of PromQL; expected a number of connections"),
+        (("--database-limit", 'on{a="b"}'), "on is a word of PromQL"),
         (("--vocabulary", "otel"), "--vocabulary 'otel': expected prometheus or opentelemetry"),
         (("--format", "json"), "--format 'json': expected prometheus or prometheusrule"),
+        (
+            ("--name", "orders"),
+            "--name is for a PrometheusRule; add --format prometheusrule, or leave it out",
+        ),
+        (("--namespace", "a"), "--namespace is for a PrometheusRule"),
+        (("--metadata-label", "a=b"), "--metadata-label is for a PrometheusRule"),
+        (("--format", "prometheusrule", "--name", "Orders"), "--name 'Orders': no name for Kubernetes; give"),
+        (("--format", "prometheusrule", "--name", ""), "--name '': no name for Kubernetes; give lower-case"),
+        (("--format", "prometheusrule", "--name", "a" * 201), "at most 200 characters"),
+        (("--format", "prometheusrule", "--namespace", "a.b"), "--namespace 'a.b': no name for a namespace"),
+        (
+            ("--format", "prometheusrule", "--metadata-label", "release=a b"),
+            "--metadata-label release='a b': no label for Kubernetes; give letters",
+        ),
+        (
+            ("--format", "prometheusrule", "--metadata-label", "release"),
+            "--metadata-label release: expected a name and a value, as in --metadata-label release=prometheus",
+        ),
         (("--runbooks", "wiki"), "--runbooks 'wiki': expected a URL that begins with http"),
         (("--interval", "5m"), "--interval 300.0: out of range; from 1s to 60s"),
         (("--interval", "often"), "--interval 'often': not a duration"),
@@ -331,7 +422,8 @@ def test_the_list_names_every_setting(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["alerts", "--list"]) == 0
     text = capsys.readouterr().out
     for name, setting in SETTINGS.items():
-        assert f"{name}={setting.text(setting.default)}  {setting.reason}" in text
+        assert f"{name}={setting.text(setting.default)}  " in text
+        assert setting.reason in text
 
 
 @pytest.mark.parametrize(
@@ -357,9 +449,42 @@ def test_what_prometheus_would_not_read_is_no_duration(text: str) -> None:
 def test_cost_multiplies_the_series_of_a_pool(capsys: pytest.CaptureFixture[str]) -> None:
     """1,000 instances with 4 pools of 140 series, every 15 s."""
     assert main(["cost", "--pods", "1000", "--pools", "4"]) == 0
-    assert capsys.readouterr().out == (
-        "series of a pool:     140\nseries in all:        560,000\nsamples a second:     37,333.3\n"
-    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "series of a pool:     140",
+        "series in all:        560,000",
+        "samples a second:     37,333.3",
+    ]
+    recorded = recorded_series(1000, 4)
+    assert lines[3].startswith(f"recorded, at most:    {recorded.series:,} more by the rules")
+    assert lines[4] == f"samples a second:     {recorded.samples_a_second:,.1f} of these"
+
+
+def test_what_is_recorded_is_counted_by_level_and_label() -> None:
+    """Each instance and pool has every series of its level; each pool those of a job, with their labels' values."""
+    table = (Path(__file__).resolve().parents[2] / "docs" / "alerts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `((\w+):sqlalchemy_pool_(\w+):\w+)` \| (\w*) \|$", table, flags=re.MULTILINE)
+    assert len(rows) == len(RECORDINGS)
+    of_label = {
+        metric.labels[0]: len(metric.values) for metric in CATALOGUE if metric.values and metric.in_prometheus
+    }
+    buckets = {metric.name: len(metric.buckets) + 1 for metric in CATALOGUE if metric.kind == "histogram"}
+    overdue = next(metric for metric in CATALOGUE if metric.name == "overdue_uses")
+    of_label |= {"": 1, "server": 1, "kind": len(overdue.values)}  # other metrics have other kinds
+    levels: dict[str, int] = {}
+    for _, level, metric, label in rows:
+        values = buckets[metric.removesuffix("_bucket")] if label == "le" else of_label[label]
+        levels[level] = levels.get(level, 0) + values
+    for pods, pools in ((1, 1), (7, 3)):
+        assert recorded_series(pods, pools).series == (
+            levels["instance_pool"] * pods * pools + levels["instance"] * pods + levels["job_pool"] * pools
+        )
+
+
+def test_what_is_recorded_is_written_at_its_groups_pace() -> None:
+    """No series is written more often than every 30 s, and most of them are not written less often."""
+    series, samples = recorded_series(1000, 4)
+    assert series / 60 < samples < series / 30
 
 
 def test_cost_knows_owners_detail_and_interval(capsys: pytest.CaptureFixture[str]) -> None:

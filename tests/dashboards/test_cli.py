@@ -151,6 +151,7 @@ def test_a_read_only_file_system_is_named(run: Run) -> None:
         (["--selector", 'job="a${pool:raw}"'], "${pool:raw} would be a variable to Grafana"),
         (["--selector", 'job="[[pool]]"'], "[[pool]] would be a variable to Grafana"),
         (["--label", "team=$pool"], "--label team='$pool': $pool would be a variable to Grafana; give"),
+        (["--label", "team={{ $labels.job }}"], "--label team='{{ $labels.job }}': what the template gives"),
         (["--group-by", "job"], "--group-by 'job': 'pool' is missing"),
         (["--group-by", "cluster,pool"], "--group-by 'cluster,pool': 'job' is missing"),
         (["--group-by", "job,pool,instance"], "'instance' is chosen on the dashboards already"),

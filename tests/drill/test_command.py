@@ -85,7 +85,7 @@ def test_a_disabled_library_is_named(
     assert "POOL_EXPORTER_DISABLED is set" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["psycopg", "uvicorn"])
+@pytest.mark.parametrize("name", ["psycopg", "uvicorn", "yaml"])
 def test_a_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
