@@ -115,6 +115,12 @@ def _full(made: Made) -> str:
     )
 
 
+def _served(made: Made) -> str:
+    words = made.words
+    rise = f"increase({words.metric('checkouts_total')}{made.over('Full.window')})"
+    return f"sum by ({words.instance}) ({rise})"
+
+
 def _mean_uses(made: Made) -> str:
     words = made.words
     rate = f"rate({words.metric('occupancy_seconds_total')}{words.over(RATE_SECONDS)})"
@@ -134,6 +140,7 @@ INSTANCE = (
     Recording("processes", "instance_pool", "processes", "sum", _instance_sum("processes")),
     _derived("queued", "sum", _instance_sum("pending_requests", phase="queued")),
     _derived("opening", "sum", _instance_sum("pending_requests", phase="connecting|pinging")),
+    _derived("served", "sum", _served),
     _derived("slots_taken", "sum", _slots_taken),
     _derived("saturation", "ratio", _saturation),
     Recording("mean_uses", "instance_pool", "occupancy_seconds_total", "rate5m", _mean_uses),

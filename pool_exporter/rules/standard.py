@@ -7,7 +7,16 @@ from pool_exporter.rules.conditions import exhausted_by_leak, full
 from pool_exporter.rules.numbers import percent
 from pool_exporter.rules.recording import lately, recorded
 from pool_exporter.rules.settings import holding, lasting, number, share, window
-from pool_exporter.rules.wording import asked, behind, holders, instances, own, owners, the_pool, with_own
+from pool_exporter.rules.wording import (
+    asked,
+    behind,
+    holders,
+    instances,
+    own,
+    owners,
+    the_pool,
+    with_own,
+)
 
 
 def _leak_description(made: Made) -> str:
@@ -21,9 +30,12 @@ def _leak_description(made: Made) -> str:
 
 
 def _load(made: Made) -> str:
+    """Return the full pools that are at work; connects are work where some come off, and else they hang."""
     words = made.words
-    opening = f"avg_over_time({recorded(words, 'opening')}{made.over('window')})"
-    busy = f"({recorded(words, 'mean_uses')} + {opening})"
+    uses = recorded(words, "mean_uses")
+    served = f"{recorded(words, 'served')} > 0"
+    opening = f"(avg_over_time({recorded(words, 'opening')}{made.over('window')}) and {served})"
+    busy = f"({uses} + {opening} or {uses})"
     return (
         f"count by ({words.group}) (\n{full(made)}\nand\n"
         f"{busy} * {lately(words, 'processes')} / ({lately(words, 'connections_max')} > 0)"
@@ -41,6 +53,10 @@ def _load_description(made: Made) -> str:
 
 
 def _unreachable(made: Made) -> str:
+    """Return the instances that get no connection though they try: attempts fail, are given up, or hang.
+
+    Those that hang may end in nothing that is counted: callers run into the pool timeout beside them.
+    """
     words, window = made.words, made.over("window")
 
     def rises(metric: str) -> str:
@@ -51,7 +67,8 @@ def _unreachable(made: Made) -> str:
         f"count by ({words.group}) (\n"
         f"(\n  {rises('failed_acquires_total')}\n"
         f"  or\n  (\n    {rises('cancelled_acquires_total')}\n"
-        f"    and\n    max_over_time({hanging}{window}) > 0\n  )\n)\n"
+        f"    and\n    max_over_time({hanging}{window}) > 0\n  )\n"
+        f"  or\n  quantile_over_time(0.5, {hanging}{window}) > 0\n)\n"
         f"unless\n{rises('checkouts_total')}\n)"
     )
 
@@ -63,9 +80,10 @@ def _unreachable_description(made: Made) -> str:
     errors = f"sum by ({by}) (increase({with_own(words.metric('connect_errors_total'))}{window}))"
     each = "{{ $one.Labels." + by + " }}"
     return (
-        f"{{{{ $value }}}} instance(s): {the_pool(words)} gets no connection: every acquire fails or hangs until its "
-        f"caller gives up. Failed: {instances(words, f'{failing} > 0', 'printf `%.0f`')}. "
-        f"Errors: {asked(words, f'topk(3, {errors} > 0)', each, 'none counted, so the attempts hang')}."
+        f"{{{{ $value }}}} instance(s): {the_pool(words)} gets no connection: for "
+        f"{words.duration(made.number('window'))} every acquire has failed, or hangs in a connect or a ping. "
+        f"Failed: {instances(words, f'{failing} > 0', 'printf `%.0f`')}. "
+        f"Connect errors: {asked(words, f'topk(3, {errors} > 0)', each, 'none counted')}.{behind(made)}"
     )
 
 
@@ -159,7 +177,10 @@ STANDARD = (
                 "mean uses, exact by the rate of occupancy, as a part of the slots: a job that fills the pool at the "
                 "very moments of the scrapes is not taken for load",
             ),
-            window(300.0, "what connects and pre-pings in progress are averaged over"),
+            window(
+                300.0,
+                "what connects and pre-pings in progress are averaged over; they count as work where some come off",
+            ),
         ),
         "A connection pool is full because of load.",
         _load,
@@ -170,7 +191,9 @@ STANDARD = (
         "critical",
         (
             lasting(120.0, "as long as the window, so that one failure of a quiet application is none"),
-            window(120.0, "no acquire may have succeeded in it"),
+            window(
+                120.0, "no acquire may have succeeded in it; attempts that hang do so in the median of it"
+            ),
         ),
         "A connection pool gets no connection from its database.",
         _unreachable,
