@@ -45,10 +45,18 @@ def _load(made: Made) -> str:
 
 def _load_description(made: Made) -> str:
     words = made.words
+    by_instance = words.label("instance")
+    overdue = with_own(words.metric("overdue_uses", kind="idle|idle_in_transaction"))
+    past = instances(words, f"sum by ({by_instance}) ({overdue}) > 0")
+    quiet = with_own(words.metric("oldest_quiet_seconds"))
+    longest = instances(words, f"max by ({by_instance}) ({quiet}) >= 1", "humanizeDuration")
     queued = instances(words, f"{own(words, 'queued')} > 0")
     return (
-        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full and callers queue, while the connections are at "
-        f"work: this is load, not a leak. Callers queued: {queued}. Who holds them: {holders(words)}.{behind(made)}"
+        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full and callers queue, and uses that are idle past the "
+        f"LeakPolicy hold less than {made.number('Full.leak_share'):.0%} of its connections: more load or slower work "
+        "than it can serve, or uses that are idle for less than that. "
+        f"Idle past the LeakPolicy: {past}. Longest without activity: {longest}. "
+        f"Callers queued: {queued}. Who holds them: {holders(words)}.{behind(made)}"
     )
 
 
