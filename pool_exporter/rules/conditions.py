@@ -16,7 +16,12 @@ SETTINGS = (
         "slots taken as a part of all, in the median over the window; with several worker processes behind "
         "one series it is asked of one of them, since one full worker is enough to make its callers wait",
     ),
-    number("queued", 1.0, "callers that wait, in the median over the window", least=1.0),
+    number(
+        "queued",
+        1.0,
+        "callers that wait, in the median over the window; one that has timed out in it does as well, which with a short pool_timeout no scrape may have met in the queue",
+        least=1.0,
+    ),
     window(
         120.0,
         "what the medians are taken over: a connection that changes hands, a scrape that fails or a moment without a "
@@ -34,7 +39,7 @@ SETTINGS = (
 
 
 def full(made: Made) -> str:
-    """Return the instances whose pool is full and makes callers queue."""
+    """Return the instances whose pool is full and makes callers queue or time out."""
     return recorded(made.words, "full")
 
 

@@ -51,7 +51,7 @@ def _stuck(made: Made) -> str:
 def _stuck_description(made: Made) -> str:
     words = made.words
     return (
-        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue and no connection has come back. "
+        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue or time out, and no connection has come back. "
         f"Callers queued: {instances(words, own(words, 'queued') + ' > 0')}. "
         f"Held by: {holders(words)}.{behind(made)}"
     )

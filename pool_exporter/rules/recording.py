@@ -102,7 +102,7 @@ def _leak_share(made: Made) -> str:
 
 
 def _full(made: Made) -> str:
-    """Return the pools that are full and make callers queue, most of the time; there are few.
+    """Return the pools that are full most of the time and make callers queue or time out; there are few.
 
     The median bridges a moment and lengthens nothing: after a restart it is gone as soon as it came.
     """
@@ -111,7 +111,8 @@ def _full(made: Made) -> str:
         f"quantile_over_time(0.5, {recorded(words, 'saturation')}{window}) * {lately(words, 'processes')}"
         f" >= {made.text('Full.saturation')}\n"
         "and\n"
-        f"quantile_over_time(0.5, {recorded(words, 'queued')}{window}) >= {made.text('Full.queued')}"
+        f"(\n  quantile_over_time(0.5, {recorded(words, 'queued')}{window}) >= {made.text('Full.queued')}\n"
+        f"  or\n  sum by ({words.instance}) (increase({words.metric('timeouts_total')}{window})) > 0\n)"
     )
 
 

@@ -23,7 +23,7 @@ def _leak_description(made: Made) -> str:
     words = made.words
     full_ones = instances(words, f"{own(words, 'leak_share')} > 0", "humanizePercentage")
     return (
-        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue, and uses that do nothing hold "
+        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue or time out, and uses that do nothing hold "
         f"{percent(made.number('Full.leak_share'))} of its connections or more. Share by instance: {full_ones}. Held by: {owners(words)}. "
         "Restarting an instance frees its pool until it leaks again; the owner's code has to give back."
     )
@@ -52,8 +52,8 @@ def _load_description(made: Made) -> str:
     longest = instances(words, f"max by ({by_instance}) ({quiet}) >= 1", "humanizeDuration")
     queued = instances(words, f"{own(words, 'queued')} > 0")
     return (
-        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full and callers queue, and uses that are idle past the "
-        f"LeakPolicy hold less than {made.number('Full.leak_share'):.0%} of its connections: more load or slower work "
+        f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue or time out, and uses that are idle past the "
+        f"LeakPolicy hold less than {percent(made.number('Full.leak_share'))} of its connections: more load or slower work "
         "than it can serve, or uses that are idle for less than that. "
         f"Idle past the LeakPolicy: {past}. Longest without activity: {longest}. "
         f"Callers queued: {queued}. Who holds them: {holders(words)}.{behind(made)}"
