@@ -27,7 +27,11 @@ SETTINGS = (
         "what the medians are taken over: a connection that changes hands, a scrape that fails or a moment without a "
         "caller does not make a full pool look free",
     ),
-    share("leak_share", 0.5, "overdue uses that do nothing, as a part of all uses, that make it a leak"),
+    share(
+        "leak_share",
+        0.5,
+        "overdue uses that do nothing, as a part of all uses, that make it a leak; with several worker processes behind one series as a part of the slots of one, since one may be leaked whole",
+    ),
     window(
         300.0,
         "how long a leak is remembered: longer than ExhaustedByLeak.for, so that a share that moves about the "

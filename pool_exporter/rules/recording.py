@@ -90,14 +90,16 @@ def _saturation(made: Made) -> str:
 def _leak_share(made: Made) -> str:
     """Return the part of the live pool's uses that are overdue and at no work.
 
-    A busy overdue use is long work, no leak; an orphaned one is a leak, but of a pool that is gone.
+    A busy overdue use is long work, no leak; an orphaned one is a leak, but of a pool that is gone. Where several
+    workers are added up, one may be leaked whole beside others at work: all are taken to be one worker's.
     """
     words = made.words
     used, orphaned = words.metric("connections", state="used"), words.metric("overdue_uses", kind="orphaned")
+    suspects = f"sum by ({words.instance}) ({words.metric('overdue_uses', kind='idle|idle_in_transaction')})"
     return (
-        f"sum by ({words.instance}) ({words.metric('overdue_uses', kind='idle|idle_in_transaction')})\n"
-        "/\n"
-        f"(sum by ({words.instance}) ({used} or -{orphaned}) > 0)"
+        f"clamp_max(\n  {suspects}\n"
+        f"  * ({recorded(words, 'processes')} > 1) / ({recorded(words, 'connections_max')} > 0), 1\n)\n"
+        f"or\n{suspects}\n/\n(sum by ({words.instance}) ({used} or -{orphaned}) > 0)"
     )
 
 

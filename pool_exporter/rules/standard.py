@@ -24,7 +24,7 @@ def _leak_description(made: Made) -> str:
     full_ones = instances(words, f"{own(words, 'leak_share')} > 0", "humanizePercentage")
     return (
         f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue or time out, and uses that do nothing hold "
-        f"{percent(made.number('Full.leak_share'))} of its connections or more. Share by instance: {full_ones}. Held by: {owners(words)}. "
+        f"{percent(made.number('Full.leak_share'))} or more of its connections, or with several workers of those that one has. Share by instance: {full_ones}. Held by: {owners(words)}. "
         "Restarting an instance frees its pool until it leaks again; the owner's code has to give back."
     )
 
