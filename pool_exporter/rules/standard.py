@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pool_exporter.rules.alert import Alert, Made
-from pool_exporter.rules.conditions import exhausted_by_leak, full
+from pool_exporter.rules.conditions import exhausted_by_leak, full, leaking
 from pool_exporter.rules.numbers import percent
 from pool_exporter.rules.recording import lately, recorded
 from pool_exporter.rules.settings import holding, lasting, number, share, window
@@ -39,7 +39,7 @@ def _load(made: Made) -> str:
     return (
         f"count by ({words.group}) (\n{full(made)}\nand\n"
         f"{busy} * {lately(words, 'processes')} / ({lately(words, 'connections_max')} > 0)"
-        f" >= {made.text('mean')}\n)\nunless\n{exhausted_by_leak(made)}"
+        f" >= {made.text('mean')}\nunless\n{leaking(made)}\n)"
     )
 
 
