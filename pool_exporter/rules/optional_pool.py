@@ -149,6 +149,7 @@ POOL = (
         "critical",
         (
             lasting(120.0, "the window has waited long enough"),
+            holding(600.0, "as long as Timeouts, which it mutes, and over a gap in the scrapes"),
             window(300.0, "in which nothing may have come back"),
         ),
         "A connection pool is full and nothing comes back.",

@@ -169,6 +169,11 @@ STANDARD = (
             lasting(
                 120.0, "a pool that leaks fill does not empty by itself; two minutes tell it from a burst"
             ),
+            holding(
+                900.0,
+                "a gap in the scrapes or a restart that leaks again pages once, and what callers met is muted for as "
+                "long as it is in the windows of Timeouts",
+            ),
         ),
         "A connection pool is full because connections are leaked.",
         exhausted_by_leak,
@@ -179,6 +184,7 @@ STANDARD = (
         "warning",
         (
             lasting(180.0, "bursts and cold starts are over by then"),
+            holding(600.0, "as long as Timeouts, which it mutes, and over a gap in the scrapes"),
             share(
                 "mean",
                 0.5,
@@ -199,6 +205,10 @@ STANDARD = (
         "critical",
         (
             lasting(120.0, "as long as the window, so that one failure of a quiet application is none"),
+            holding(
+                1200.0,
+                "as long as StrandedWaiters, which it mutes as it does Timeouts: nobody is called after the recovery",
+            ),
             window(
                 120.0, "no acquire may have succeeded in it; attempts that hang do so in the median of it"
             ),
