@@ -58,3 +58,8 @@ def leaking(made: Made) -> str:
 def exhausted_by_leak(made: Made) -> str:
     """Return the number of instances that leaks have filled, for each group that has one."""
     return f"count by ({made.words.group}) (\n{full(made)}\nand\n{leaking(made)}\n)"
+
+
+def age(made: Made) -> str:
+    """Return how long ago each instance started, in seconds; nothing where that is not known."""
+    return f"time() - max by ({made.words.instance}) ({made.words.metric('start_time_seconds')})"

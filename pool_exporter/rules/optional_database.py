@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pool_exporter.rules.alert import Alert, Made
+from pool_exporter.rules.conditions import age
 from pool_exporter.rules.numbers import percent
 from pool_exporter.rules.recording import RATE_SECONDS, recorded
 from pool_exporter.rules.settings import TINY, lasting, number, share, window
@@ -22,18 +23,14 @@ _DIED = "disconnect|pool_invalidated|pre_ping"
 
 def _young(made: Made) -> str:
     """Return the instances that have started lately: they connect because they are new."""
-    return f"{_age(made)} < {made.seconds('young')}"
-
-
-def _age(made: Made) -> str:
-    return f"time() - max by ({made.words.instance}) ({made.words.metric('start_time_seconds')})"
+    return f"{age(made)} < {made.seconds('young')}"
 
 
 def _storm(made: Made) -> str:
     words = made.words
     died = increases(made, "closes_total", "window", words.instance, reason=_DIED)
     connects = increases(made, "connects_total", "window", words.instance)
-    settled = f"{_age(made)} >= {made.seconds('young')}"
+    settled = f"{age(made)} >= {made.seconds('young')}"
     reconnecting = f"count by ({words.group}) (\n  {died} > 0\n  and\n  {connects} > 0\n  and\n  {settled}\n)"
     dead = f"sum by ({words.group}) ({recorded(words, 'closes_rate', reason=_DIED)})"
     seconds = f"{RATE_SECONDS / words.time_scale:g}"
