@@ -49,16 +49,20 @@ def _storm_description(made: Made) -> str:
 
 
 def _stale(made: Made) -> str:
-    failures = made.summed(recorded(made.words, "pre_ping_failures_rate"), "window")
-    return f"{failures} >= {made.text('failures')}"
+    words = made.words
+    by_pings, in_use = (
+        made.summed(recorded(words, key), "window") for key in ("pre_ping_failures_rate", "disconnects_rate")
+    )
+    # Each of the two may be missing: the first in reduced mode, the second until there is one.
+    return f"(\n  {by_pings} + ({in_use})\n  or {by_pings}\n  or {in_use}\n)\n>= {made.text('failures')}"
 
 
 def _stale_description(made: Made) -> str:
     return (
-        f"About {{{{ $value | printf `%.0f` }}}} idle connection(s) of {the_pool(made.words)} were found dead by "
-        "pre-pings, and that has gone on for hours: something behind the pool (the server, a firewall, a proxy such "
-        "as PgBouncer) ends connections before pool_recycle does. "
-        f"Instances: {increases_of(made, 'pre_ping_failures_total', 'window')}."
+        f"About {{{{ $value | printf `%.0f` }}}} connection(s) of {the_pool(made.words)} were found dead, and that has "
+        "gone on for hours: something behind the pool (the server, a firewall, a proxy such as PgBouncer) ends idle "
+        f"connections before pool_recycle does. Found by pre-pings: {increases_of(made, 'pre_ping_failures_total', 'window')}. "
+        f"Found in use, at the price of an error: {increases_of(made, 'disconnects_total', 'window')}."
     )
 
 
@@ -165,7 +169,9 @@ DATABASE = (
         (
             lasting(10800.0, "a failover is over by then"),
             window(3600.0, "no hour of it is without failures"),
-            number("failures", 2.0, "pre-pings that found a dead connection, in the window", least=TINY),
+            number(
+                "failures", 2.0, "connections that a pre-ping or a use found dead, in the window", least=TINY
+            ),
         ),
         "Idle connections die before they are recycled.",
         _stale,

@@ -231,6 +231,7 @@ GROUP = (
     _rate("queue_seconds_total"),
     _rate("connects_total"),
     _rate("pre_ping_failures_total"),
+    _rate("disconnects_total"),
 )
 """What keeps dashboards off raw series, and what opt-in alerts look back over for long."""
 
