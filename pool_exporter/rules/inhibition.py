@@ -12,6 +12,7 @@ MUTES: dict[str, tuple[str, ...]] = {
         "ExhaustedByLoad",
         "Stuck",
         "Timeouts",
+        "FailedAcquires",
         "StrandedWaiters",
         "FailoverStorm",
         "ConnectionChurn",

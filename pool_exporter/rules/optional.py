@@ -5,6 +5,7 @@ from __future__ import annotations
 from pool_exporter.rules.alert import Alert
 from pool_exporter.rules.optional_database import DATABASE
 from pool_exporter.rules.optional_pool import POOL
+from pool_exporter.rules.unreachable import FAILED_ACQUIRES
 
-OPTIONAL: tuple[Alert, ...] = (*POOL, *DATABASE)
+OPTIONAL: tuple[Alert, ...] = (*POOL, FAILED_ACQUIRES, *DATABASE)
 """The alerts of the opt-in file, in its order."""

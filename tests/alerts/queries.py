@@ -12,7 +12,10 @@ from pool_exporter.rules import RECORDINGS, RuleOptions
 from pool_exporter.vocabularies import PROMETHEUS, Vocabulary
 
 TARGET_LABELS = ("job", "instance", "cluster", "namespace")
-FOREIGN = {"pg_settings_max_connections": ("job", "instance", "server")}
+FOREIGN = {
+    "pg_settings_max_connections": ("job", "instance", "server"),
+    "ALERTS": ("alertname", "alertstate", "job", "cluster", "namespace"),
+}
 RATES = {"rate", "irate", "increase"}
 
 

@@ -125,7 +125,7 @@ def test_a_selector_and_labels_are_everywhere() -> None:
         content = rule_file(options, which)  # type: ignore[arg-type]  # a choice
         for rule in (rule for group in content["groups"] for rule in group["rules"]):
             expression = rule["expr"].replace("pg_settings_max_connections", "")
-            selectors = expression.count("sqlalchemy_pool_") + expression.count("up{job=")
+            selectors = sum(map(expression.count, ("sqlalchemy_pool_", "up{job=", "ALERTS{job=")))
             assert expression.count('{job="shop"') == selectors, rule["expr"]
             if "alert" in rule:
                 assert rule["labels"]["team"] == "payments"
