@@ -22,10 +22,11 @@ from pool_exporter.rules.wording import (
 
 def _leak_description(made: Made) -> str:
     words = made.words
-    full_ones = instances(words, f"{own(words, 'leak_share')} > 0", "humanizePercentage")
+    share = f"max_over_time({own(words, 'leak_share')}{made.over('Full.leak_window')})"
+    full_ones = instances(words, f"{share} > 0", "humanizePercentage")
     return (
         f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue or time out, and uses that do nothing hold "
-        f"{percent(made.number('Full.leak_share'))} or more of its connections, or with several workers of those that one has. Share by instance: {full_ones}. Held by: {owners(words)}. "
+        f"{percent(made.number('Full.leak_share'))} or more of its connections, or with several workers of those that one has. Largest share of late by instance: {full_ones}. {owners(words)}. "
         "Restarting an instance frees its pool until it leaks again; the owner's code has to give back."
     )
 
@@ -78,7 +79,7 @@ def _idle_description(made: Made) -> str:
     return (
         f"{{{{ $value }}}} use(s) of {the_pool(words)} hold a connection and have done nothing with it past the "
         f"LeakPolicy. Instances: {instances(words, own(words, 'leak_suspects') + ' > 0')}. "
-        f"Held by: {owners(words)}."
+        f"{owners(words)}."
     )
 
 

@@ -67,14 +67,19 @@ def instances(words: Words, expression: str, form: str = "") -> str:
 
 
 def owners(words: Words) -> str:
-    """Return a template that lists who holds connections now and has leaked some, the largest first."""
+    """Return a template that lists who has leaked, the largest holder first.
+
+    A leak may be as old as the process, and the owner may have given it back: so it says "have leaked", and that the
+    number is all that they hold.
+    """
     by = words.label("owner")
     held = with_own(words.metric("owner_connections"))
     leaks = with_own(words.metric("owner_leaks_total"))
     holders = f"sum by ({by}) ({held} and on ({words.instance}, {by}) {leaks} > 0)"
     query = f"sort_desc(topk({MOST_LISTED}, {holders} > 0))"
     each = "{{ $one.Labels." + by + " }} ({{ $one.Value }})"
-    return asked(words, query, each, NOT_KNOWN)
+    listed = asked(words, query, each, NOT_KNOWN)
+    return f"Owners that have leaked, with all connections that they hold now: {listed}"
 
 
 def behind(made: Made) -> str:

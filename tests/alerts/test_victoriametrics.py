@@ -141,5 +141,6 @@ def test_a_leak_fires_in_vmalert_with_its_owner(tmp_path: Path) -> None:
             description = until(lambda: vmalert.firing().get("ExhaustedByLeak"), "the leak fires")
             others = vmalert.firing()
     assert description.startswith("1 instance(s): pool orders of job shop is full, callers queue")
-    assert "a:9464 (80%). Held by: POST /chat/{id} (8)." in description
+    listed = "Owners that have leaked, with all connections that they hold now: POST /chat/{id} (8)."
+    assert f"a:9464 (80%). {listed}" in description
     assert "ExhaustedByLoad" not in others
