@@ -19,6 +19,8 @@ from pool_exporter.rules.wording import (
 )
 
 _DIED = "disconnect|pool_invalidated|pre_ping"
+_WITHIN_REACH = ("job", "pool", "instance", "pod", "container", "process")
+"""Labels whose bearers share a server; what else alerts are grouped by is a place, which has servers of its own."""
 
 
 def _young(made: Made) -> str:
@@ -117,23 +119,29 @@ def _ping_description(made: Made) -> str:
     )
 
 
+def _of_server(made: Made) -> tuple[str, ...]:
+    """Return the labels that tell servers apart: of two clusters each may have a `db:5432`."""
+    return (*(name for name in made.words.group_by if name not in _WITHIN_REACH), "server")
+
+
 def _capacity(made: Made) -> str:
     words = made.words
     maxima = f"max_over_time({recorded(words, 'server_connections_max')}{made.over('window')})"
-    server = words.label("server")
-    return f"sum by ({server}) ({maxima}) > {made.text('share')} * {made.database_limit}"
+    by = words.labels(_of_server(made))
+    return f"sum by ({by}) ({maxima}) > {made.text('share')} * {made.database_limit}"
 
 
 def _capacity_description(made: Made) -> str:
-    words = made.words
-    server = words.label("server")
+    words, apart = made.words, _of_server(made)
     selector = f"{recorded(words, 'server_connections_max')}"
-    selector = (selector[:-1] + "," if selector.endswith("}") else selector + "{") + f"{server}=%q}}"
+    selector = selector[:-1] + "," if selector.endswith("}") else selector + "{"
+    selector += ",".join(f"{words.label(name)}=%q" for name in apart) + "}"
     by = ", ".join(words.label(name) for name in words.group_by)
     query = f"sort_desc(topk(5, sum by ({by}) (max_over_time({selector}{made.over('window')}))))"
     each = " ".join("{{ $one.Labels." + words.label(name) + " }}" for name in words.group_by)
+    values = " ".join(f"$labels.{words.label(name)}" for name in apart)
     listed = (
-        "{{ with query (printf `" + query + "` $labels." + server + ") }}{{ range $index, $one := . }}"
+        "{{ with query (printf `" + query + "` " + values + ") }}{{ range $index, $one := . }}"
         "{{ if $index }}, {{ end }}" + each + " ({{ $one.Value }}){{ end }}{{ else }}not known{{ end }}"
     )
     return (
@@ -213,7 +221,10 @@ DATABASE = (
         "CapacityAboveDatabase",
         "warning",
         (
-            lasting(900.0, "a rolling restart, which runs old and new instances, is over by then"),
+            lasting(
+                900.0,
+                "nothing is in a hurry; it spares no overlap of old and new instances, which the window remembers and which takes connections too",
+            ),
             window(86400.0, "the largest number of instances in it counts"),
             share("share", 0.95, "a few connections are the administrator's", most=10.0),
         ),

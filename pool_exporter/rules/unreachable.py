@@ -51,8 +51,11 @@ def _unreachable_when_quiet(made: Made) -> str:
 
 def _unreachable_description(made: Made) -> str:
     words = made.words
+    by = words.label("server")
+    servers = f"count by ({by}) ({with_own(words.metric('info'))})"
+    listed = asked(words, servers, "{{ $one.Labels." + by + " }}", "its database")
     return (
-        f"{{{{ $value }}}} instance(s): {the_pool(words)} gets no connection: for "
+        f"{{{{ $value }}}} instance(s): {the_pool(words)} gets no connection from {listed}: for "
         f"{words.duration(made.number('window'))} every acquire has failed, or hangs in a connect or a ping. "
         f"Failed in {words.duration(made.number('quiet_window'))}: "
         f"{increases_of(made, 'failed_acquires_total', 'quiet_window')}. "
