@@ -26,6 +26,7 @@ STALE_CONNECTIONS = "SQLAlchemyPoolStaleConnections"
 CONNECTION_CHURN = "SQLAlchemyPoolConnectionChurn"
 PRE_PING_COST = "SQLAlchemyPoolPrePingCost"
 CAPACITY_ABOVE_DATABASE = "SQLAlchemyPoolCapacityAboveDatabase"
+FAILED_ACQUIRES = "SQLAlchemyPoolFailedAcquires"
 SLOTS_LOST = "SQLAlchemyPoolSlotsLost"
 TELEMETRY_ERRORS = "SQLAlchemyPoolTelemetryErrors"
 

@@ -9,6 +9,7 @@ from pool_exporter.drill.crowds import browsers, in_waves
 from pool_exporter.drill.scale import minutes
 from pool_exporter.drill.scenario import (
     DATABASE_UNREACHABLE,
+    FAILED_ACQUIRES,
     STALE_CONNECTIONS,
     STALE_MINUTES,
     STRANDED_WAITERS,
@@ -52,6 +53,19 @@ async def recovery(stage: Stage) -> None:
     proxy.silent = False
 
 
+async def partly_refused(stage: Stage) -> None:
+    """Leave three of the server's connections to a pool that needs more."""
+    server = await stage.own_server("max_connections=12", "superuser_reserved_connections=3")
+    await server.execute("create role app login")
+    application = await stage.application(server.url(user="app"))
+    await stage.load(application, browsers(2))
+    await stage.minutes(_WARM_UP_MINUTES)
+    for _ in range(6):
+        await stage.stack.enter_async_context(server.observer(user="app"))
+    stage.begin()
+    await stage.load(application, browsers(8, statements=(0.05, 0.1)))
+
+
 async def cut_without_ping(stage: Stage) -> None:
     """Cut connections that are idle for half a minute, of a pool that does not look before it gives one out."""
     proxy, url = await stage.proxy()
@@ -80,6 +94,11 @@ OUTAGES: Mapping[str, Scenario] = {
         also=(TIMEOUTS, STRANDED_WAITERS),
         because=_BEFORE_UNREACHABLE,
         ends=True,
+    ),
+    "partly-refused": fault(
+        "max_connections leaves the pool less than it needs: some acquires fail",
+        partly_refused,
+        FAILED_ACQUIRES,
     ),
     "cut-without-ping": fault(
         "a proxy cuts connections that are idle, and there is no pool_pre_ping",
