@@ -97,7 +97,7 @@ async def leak_short_timeout(stage: Stage) -> None:
     Most scrapes see nobody queue, though nobody gets a connection.
     """
     application = await stage.application(pool_timeout=minutes(4 / 60))
-    await stage.load(application, crowd(1, "/work", pause=minutes(20 / 60)))
+    stage.often(lambda: application.get("/work"), seconds=lambda: stage.dice.uniform(0.5, 0.8))
     await stage.minutes(_WARM_UP_MINUTES)
     stage.begin()
     await application.post("/leak?times=10")
