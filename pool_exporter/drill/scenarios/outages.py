@@ -63,7 +63,7 @@ async def partly_refused(stage: Stage) -> None:
     for _ in range(6):
         await stage.stack.enter_async_context(server.observer(user="app"))
     stage.begin()
-    await stage.load(application, browsers(8, statements=(0.05, 0.1)))
+    await stage.load(application, browsers(10, statements=(0.05, 0.1)))
 
 
 async def cut_without_ping(stage: Stage) -> None:
