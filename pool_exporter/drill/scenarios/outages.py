@@ -104,6 +104,7 @@ OUTAGES: Mapping[str, Scenario] = {
         "a proxy cuts connections that are idle, and there is no pool_pre_ping",
         cut_without_ping,
         STALE_CONNECTIONS,
+        tells={STALE_CONNECTIONS: ("Found in use, at the price of an error: 127.0.0.1:",)},
         detection_minutes=STALE_MINUTES,
     ),
 }
