@@ -23,7 +23,8 @@ class Progress:
     def begin(self, scenarios: Mapping[str, Scenario], jobs: int) -> None:
         """Say what is played and about how long it takes, before anything is started."""
         names = ", ".join(scenarios) if len(scenarios) <= _MOST_NAMED else f"{len(scenarios)} scenarios"
-        self.tell(f"playing {names}; that takes about {_duration(expected_seconds(scenarios, jobs))}")
+        minutes = math.ceil(expected_seconds(scenarios, jobs) / 60)
+        self.tell(f"playing {names}; that takes about {minutes} minutes")
 
     def tell(self, line: str) -> None:
         """Write one line."""
@@ -38,8 +39,3 @@ def expected_seconds(scenarios: Mapping[str, Scenario], jobs: int) -> float:
     """Return about how long it takes to play these, so many at a time."""
     each = [scenario.takes_seconds for scenario in scenarios.values()]
     return _SERVERS_SECONDS + max(*each, sum(each) / jobs)
-
-
-def _duration(seconds: float) -> str:
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes} minutes" if minutes > 1 else "a minute"
