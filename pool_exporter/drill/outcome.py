@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pool_exporter.drill.aftermath import Aftermath
 from pool_exporter.drill.scenario import Scenario
 from pool_exporter.drill.verdict import Firing, problems
 
@@ -16,6 +17,7 @@ class Outcome:
     - `firings`: the first notification of each alert, in their order; seconds are as measured.
     - `undelivered`: alerts that fired in Prometheus and of which no notification came to `receiver`, in words.
     - `said`: state and words of the status page's verdict while the fault lasted; None if it did not answer.
+    - `aftermath`: how it ended, where the scenario wants that it does.
     - `lost_scrapes`: the share of scrapes that failed, 0 to 1: what a loaded machine does to a drill.
     - `acquires`: how many the applications began; 0 would prove nothing. `peak_queued`: most callers queued.
     - `error`: why the drill could not be played to its end; None if it was.
@@ -29,6 +31,7 @@ class Outcome:
     undelivered: Sequence[str] = ()
     receiver: str = "the receiver"
     said: tuple[str, str] | None = None
+    aftermath: Aftermath = field(default_factory=Aftermath)
     lost_scrapes: float = 0.0
     acquires: float = 0.0
     peak_queued: float = 0.0
@@ -43,7 +46,8 @@ class Outcome:
             return ["nothing was asked of the pool"]
         if self.scenario.queues and not self.peak_queued:
             return ["no scrape saw a caller queue, so that this scenario showed nothing"]
-        return problems(self.scenario.expectation, self.firings, self.undelivered, self.said, self.receiver)
+        found = problems(self.scenario.expectation, self.firings, self.undelivered, self.said, self.receiver)
+        return found + self.aftermath.problems
 
     @property
     def detected_seconds(self) -> float | None:
@@ -54,7 +58,7 @@ class Outcome:
 
     def as_json(self, factor: float) -> Mapping[str, object]:
         """Return the outcome as JSON has it; production seconds are the measured ones times `factor`."""
-        expectation = self.scenario.expectation
+        expectation, over = self.scenario.expectation, self.aftermath.over_seconds
         return {
             "scenario": self.name,
             "phrase": self.scenario.phrase,
@@ -65,7 +69,9 @@ class Outcome:
             "expected": sorted(expectation.alerts),
             "may_fire_too": sorted(expectation.also),
             "because": self.scenario.because or None,
-            "must_say": dict(expectation.tells),
+            "must_say": {subject: list(words) for subject, words in expectation.tells.items()},
+            "must_not_say": {subject: list(words) for subject, words in expectation.denies.items()},
+            "must_end": expectation.ends,
             "fired": [
                 {
                     "alert": firing.alert,
@@ -76,6 +82,7 @@ class Outcome:
                 }
                 for firing in self.firings
             ],
+            "over_seconds": None if over is None else round(over, 2),
             "undelivered": list(self.undelivered),
             "verdict": None if self.said is None else {"state": self.said[0], "text": self.said[1]},
             "acquires": round(self.acquires),

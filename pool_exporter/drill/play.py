@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 
+from pool_exporter.drill.aftermath import Aftermath
 from pool_exporter.drill.asking import Unanswered
 from pool_exporter.drill.outcome import Outcome
 from pool_exporter.drill.scenario import Scenario
@@ -35,9 +36,12 @@ async def play(name: str, scenario: Scenario, seed: int, servers: Servers) -> Ou
 async def _watched(stage: Stage, scenario: Scenario, seed: int, start: float) -> Outcome:
     watch = Watch(stage, start)
     await scenario.play(stage)
-    await watch.until_told_of(scenario.expectation.alerts, scenario.detection_minutes)
+    expectation = scenario.expectation
+    await watch.until_told_of(expectation.alerts, scenario.detection_minutes)
     undelivered = await watch.untold()
     said = await _said(stage)
+    if expectation.ends and not undelivered:
+        await watch.until_over(expectation.alerts, scenario.detection_minutes)
     if not undelivered:
         await stage.minutes(SETTLING_MINUTES)
         undelivered = await watch.untold()
@@ -52,6 +56,7 @@ async def _watched(stage: Stage, scenario: Scenario, seed: int, start: float) ->
         undelivered=undelivered,
         receiver=stage.servers.receiver.described,
         said=said,
+        aftermath=watch.aftermath(expectation.alerts) if expectation.ends else Aftermath(),
         acquires=await watch.number(f"sum(max_over_time({acquires}{{{job}}}{window}))"),
         peak_queued=await watch.number(f'max(max_over_time({pending}{{{job},phase="queued"}}{window}))'),
         lost_scrapes=await watch.number(f"1 - avg(avg_over_time(up{{{job}}}{window}))"),

@@ -23,6 +23,7 @@ class Proxy:
     - `connect_delay_seconds`: before a new connection is passed on.
     - `silent`: new connections are accepted and then nothing comes: half-open, as behind a firewall
       that drops packets.
+    - `refuses`: new connections are closed at once, as by a sidecar that is not ready.
     - `cut()`: every connection so far is closed.
     - `idle_seconds`: a connection on which nothing passed for so long is cut, on both sides; None never.
     """
@@ -32,6 +33,7 @@ class Proxy:
         self.delay_seconds = 0.0
         self.connect_delay_seconds = 0.0
         self.silent = False
+        self.refuses = False
         self.idle_seconds: float | None = None
         self._open_server = open_server
         self._cuts = 0
@@ -48,6 +50,8 @@ class Proxy:
                     if reader.at_eof():
                         return
                     await asyncio.sleep(_TICK_SECONDS)
+                if self.refuses:
+                    return
                 await asyncio.sleep(self.connect_delay_seconds)
                 await self._pass_on(reader, writer)
             finally:

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from pool_exporter.drill.outcome import Outcome
 from pool_exporter.drill.scale import FACTOR, SCRAPE_SECONDS
+from pool_exporter.drill.verdict import Expectation
 from pool_exporter.wording import humanised, visible
 
 PREFIX = "SQLAlchemyPool"
@@ -39,8 +40,7 @@ def text(outcome: Outcome) -> str:
         f"{'ok  ' if not outcome.problems else 'FAIL'} {outcome.name} ({kind}): {outcome.scenario.phrase}",
         f"     expected: {_names(outcome.scenario.expectation.alerts)}",
     ]
-    for subject, words in outcome.scenario.expectation.tells.items():
-        lines.append(f"     must say: {words!r}, {_short(subject)}")
+    lines += _words(outcome.scenario.expectation)
     for firing in outcome.firings:
         lines.append(
             f"     fired:    {_short(firing.alert)} ({firing.severity}) after {firing.seconds:.1f} s, "
@@ -50,6 +50,8 @@ def text(outcome: Outcome) -> str:
             lines.append(f"               {visible(firing.description, 600)}")
     if not outcome.firings:
         lines.append("     fired:    nothing")
+    if outcome.aftermath.over_seconds is not None:
+        lines.append(f"     over:     after {outcome.aftermath.over_seconds:.1f} s")
     if outcome.said is not None:
         lines.append(f"     page:     {outcome.said[1]}")
     if outcome.lost_scrapes >= 0.01:
@@ -83,6 +85,17 @@ def as_json(outcomes: Sequence[Outcome], circumstances: Circumstances) -> str:
 def print_json(outcomes: Sequence[Outcome], circumstances: Circumstances, output: TextIO) -> None:
     """Print the matrix."""
     print(as_json(outcomes, circumstances), file=output)
+
+
+def _words(expectation: Expectation) -> list[str]:
+    """Return what is to be said and what is not, and whether it is to end, a line each."""
+    lines = [
+        f"     {must} {words!r}, {_short(subject)}"
+        for must, said in (("must say:", expectation.tells), ("must not say:", expectation.denies))
+        for subject, all_words in said.items()
+        for words in all_words
+    ]
+    return lines + (["     must end: resolved, and nothing afterwards"] if expectation.ends else [])
 
 
 def _names(alerts: frozenset[str]) -> str:

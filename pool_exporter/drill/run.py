@@ -19,6 +19,7 @@ from pool_exporter.drill.play import play_all
 from pool_exporter.drill.postgresql import server
 from pool_exporter.drill.processes import free_port
 from pool_exporter.drill.programs import ALWAYS, check_prometheus, find_programs
+from pool_exporter.drill.progress import Progress
 from pool_exporter.drill.report import Circumstances, introduction, print_json, summary, text
 from pool_exporter.drill.scale import FACTOR
 from pool_exporter.drill.scenario import Scenario
@@ -43,8 +44,10 @@ class Options:
     alertmanager_port: int
 
 
-def run(options: Options, output: TextIO) -> int:
+def run(options: Options, output: TextIO, progress: Progress) -> int:
     """Run the drills and return the exit code: 0 if all went as expected, 1 if not, or 128 + the signal.
+
+    The outcomes go to `output`, and what goes on meanwhile to `progress`.
 
     Nothing is left behind either way. Raises `DrillError` if they cannot run.
     """
@@ -54,18 +57,23 @@ def run(options: Options, output: TextIO) -> int:
     free_port(options.prometheus_port, argument="prometheus-port")
     free_port(options.alertmanager_port, argument="alertmanager-port")
     circumstances = Circumstances(version, options.seed, options.jobs)
+    progress.begin(options.scenarios, options.jobs)
     try:
-        return asyncio.run(until_signal(_drill(options, programs, circumstances, output)))
+        return asyncio.run(until_signal(_drill(options, programs, circumstances, output, progress)))
     except DemoError as error:
         raise DrillError(str(error)) from error
 
 
 async def _drill(
-    options: Options, programs: Mapping[str, Path], circumstances: Circumstances, output: TextIO
+    options: Options,
+    programs: Mapping[str, Path],
+    circumstances: Circumstances,
+    output: TextIO,
+    progress: Progress,
 ) -> int:
     """Run everything, innermost last; the stack takes it down in the opposite order."""
     async with contextlib.AsyncExitStack() as stack:
-        servers = await _servers(options, programs, stack)
+        servers = await _servers(options, programs, progress, stack)
         if not options.as_json:
             print(introduction(circumstances), file=output, flush=True)
         done: asyncio.Queue[Outcome] = asyncio.Queue()
@@ -75,7 +83,9 @@ async def _drill(
         try:
             for _ in options.scenarios:
                 outcome = await done.get()
-                if not options.as_json:
+                if options.as_json:
+                    progress.done(outcome)
+                else:
                     print(text(outcome), file=output, flush=True)
             outcomes = await playing
         finally:
@@ -89,7 +99,7 @@ async def _drill(
 
 
 async def _servers(
-    options: Options, programs: Mapping[str, Path], stack: contextlib.AsyncExitStack
+    options: Options, programs: Mapping[str, Path], progress: Progress, stack: contextlib.AsyncExitStack
 ) -> Servers:
     directory = stack.enter_context(temporary_directory())
     receiver = await stack.enter_async_context(receiving())
@@ -116,5 +126,6 @@ async def _servers(
             )
         ),
         receiver=receiver,
+        tell=progress.tell,
         mutes={PREFIX + cause: [PREFIX + one for one in symptoms] for cause, symptoms in MUTES.items()},
     )

@@ -26,6 +26,7 @@ STALE_CONNECTIONS = "SQLAlchemyPoolStaleConnections"
 CONNECTION_CHURN = "SQLAlchemyPoolConnectionChurn"
 PRE_PING_COST = "SQLAlchemyPoolPrePingCost"
 CAPACITY_ABOVE_DATABASE = "SQLAlchemyPoolCapacityAboveDatabase"
+FAILED_ACQUIRES = "SQLAlchemyPoolFailedAcquires"
 SLOTS_LOST = "SQLAlchemyPoolSlotsLost"
 TELEMETRY_ERRORS = "SQLAlchemyPoolTelemetryErrors"
 
@@ -59,6 +60,11 @@ class Scenario:
     detection_minutes: float = DETECTION_MINUTES
 
     @property
+    def takes_seconds(self) -> float:
+        """Return about how long a play takes, as measured: most need a minute, what waits for hours of rules seven."""
+        return 410.0 if self.detection_minutes >= STALE_MINUTES else 65.0
+
+    @property
     def innocent(self) -> bool:
         """Tell whether nothing above severity info is to fire."""
         return not self.expectation.alerts
@@ -71,12 +77,16 @@ def fault(
     also: tuple[str, ...] = (),
     because: str = "",
     says: tuple[str, ...] = (),
-    tells: Mapping[str, str] | None = None,
+    tells: Mapping[str, tuple[str, ...]] | None = None,
+    denies: Mapping[str, tuple[str, ...]] | None = None,
+    ends: bool = False,
     programs: tuple[str, ...] = (),
     detection_minutes: float = DETECTION_MINUTES,
 ) -> Scenario:
     """Return a scenario in which these alerts are to fire."""
-    expectation = Expectation(frozenset(alerts), frozenset(also), frozenset(says), tells or {})
+    expectation = Expectation(
+        frozenset(alerts), frozenset(also), frozenset(says), tells or {}, denies or {}, ends
+    )
     return Scenario(phrase, play, expectation, because, programs, detection_minutes=detection_minutes)
 
 

@@ -29,7 +29,11 @@ from pool_exporter.drill.webhook import Receiver
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Hold what all scenarios share; `mutes`: which alerts the causes mute, by their full names."""
+    """Hold what all scenarios share.
+
+    - `mutes`: which alerts the causes mute, by their full names.
+    - `tell`: takes a line about how far a scenario is, for whoever waits.
+    """
 
     programs: Mapping[str, Path]
     directory: Path
@@ -37,6 +41,7 @@ class Servers:
     prometheus: Prometheus
     receiver: Receiver
     mutes: Mapping[str, Collection[str]]
+    tell: Callable[[str], None]
 
 
 class Stage:
@@ -70,10 +75,14 @@ class Stage:
         null_pool: bool = False,
         collects: bool = False,
         fallible: bool = False,
+        started: bool = True,
         connect: Mapping[str, float | bool | str | None] | None = None,
         **pool: float | bool,
     ) -> Application:
-        """Start an application, by default on this scenario's own database, and have it scraped."""
+        """Start an application, by default on this scenario's own database, and have it scraped.
+
+        With `started=False` it is left to the scenario when it starts; that it is scraped takes Prometheus seconds.
+        """
         url = url or await self.url()
         settings = Settings(
             name=self.name,
@@ -86,10 +95,17 @@ class Stage:
         )
         application = Application(settings, self.servers.directory, workers)
         self.stack.push_async_callback(application.close)
-        await application.start()
+        if started:
+            await application.start()
         self.applications.append(application)
-        self.servers.prometheus.scrape(self.name, [one.port for one in self.applications])
+        self._scrape()
         return application
+
+    async def retire(self, application: Application) -> None:
+        """Take an application away for good, as a deploy does with what it has replaced."""
+        self.applications.remove(application)
+        self._scrape()
+        await application.stop()
 
     async def load(self, application: Application, *crowds: Crowd) -> None:
         """Let crowds of clients ask an application from now on."""
@@ -155,6 +171,10 @@ class Stage:
     def begin(self) -> None:
         """Take the time: the fault begins now."""
         self.began = time.monotonic()
+        self.servers.tell(f"{self.name}: it begins")
+
+    def _scrape(self) -> None:
+        self.servers.prometheus.scrape(self.name, [one.port for one in self.applications])
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -31,14 +31,18 @@ class Firing:
 class Expectation:
     """Hold what a scenario is to fire: all of `alerts`, of `also` any or none, and nothing else above info.
 
-    `says` are the verdicts of the status page of which one must be given; empty for any. `tells` holds words that
-    the description of an alert must have, by its name, or the text of the verdict, by `PAGE`.
+    - `says`: the verdicts of the status page of which one must be given; empty for any.
+    - `tells`: words that the description of an alert must have, by its name, or the text of the verdict, by `PAGE`.
+    - `denies`: words that they must not have.
+    - `ends`: what is wrong ends by itself: `alerts` are resolved, and afterwards nobody is told of anything.
     """
 
     alerts: frozenset[str] = frozenset()
     also: frozenset[str] = frozenset()
     says: frozenset[str] = frozenset()
-    tells: Mapping[str, str] = field(default_factory=dict)
+    tells: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    denies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ends: bool = False
 
 
 def first_firings(notices: Collection[Notice], subjects: Collection[str], began: float) -> list[Firing]:
@@ -46,10 +50,13 @@ def first_firings(notices: Collection[Notice], subjects: Collection[str], began:
     firings: dict[str, Firing] = {}
     for notice in sorted(notices, key=lambda notice: notice.received):
         if notice.subject in subjects and notice.firing and notice.alert not in firings:
-            firings[notice.alert] = Firing(
-                notice.alert, notice.severity, notice.received - began, notice.description
-            )
+            firings[notice.alert] = firing_of(notice, began)
     return list(firings.values())
+
+
+def firing_of(notice: Notice, began: float) -> Firing:
+    """Return a notification that an alert fires, by the clock of the fault."""
+    return Firing(notice.alert, notice.severity, notice.received - began, notice.description)
 
 
 def problems(
@@ -85,12 +92,19 @@ def problems(
 
 
 def _untold(expectation: Expectation, firings: Sequence[Firing], said: tuple[str, str] | None) -> list[str]:
-    """Return which words are missing, of what came; of an alert that did not come that is said already."""
+    """Return which words are missing or wrong, in what came; of an alert that did not come that is said already."""
     told = {firing.alert: firing.description for firing in firings} | {PAGE: said[1] if said else ""}
-    return [
+    missing = [
         f"{subject} does not say {words!r}, but {told[subject]!r}"
-        for subject, words in expectation.tells.items()
+        for subject, all_words in expectation.tells.items()
+        for words in all_words
         if subject in told and words not in told[subject]
+    ]
+    return missing + [
+        f"{subject} says {words!r}, which is wrong here: {told[subject]!r}"
+        for subject, all_words in expectation.denies.items()
+        for words in all_words
+        if words in told.get(subject, "")
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
+from pool_exporter.drill.aftermath import Aftermath, aftermath
 from pool_exporter.drill.scale import minutes
 from pool_exporter.drill.stage import Stage
 from pool_exporter.drill.verdict import Firing, first_firings, muted
@@ -46,6 +47,16 @@ class Watch:
         while not await receiver.until(told, _LOOK_SECONDS):
             if time.monotonic() > deadline or wanted <= await self._fired():
                 return
+
+    async def until_over(self, alerts: Collection[str], minutes_at_most: float) -> None:
+        """Wait until the receiver has heard that all these alerts are resolved, or until the time is over."""
+        await self._look_for_servers()
+        receiver = self._stage.servers.receiver
+        await receiver.until(lambda: not self.aftermath(alerts).unresolved, minutes(minutes_at_most))
+
+    def aftermath(self, alerts: Collection[str]) -> Aftermath:
+        """Return how it ended for these alerts, as far as it has."""
+        return aftermath(self._stage.servers.receiver.notices, self._subjects, self._stage.began, alerts)
 
     async def untold(self) -> list[str]:
         """Return the alerts that fired and of which no notification came in time, though no other mutes them."""

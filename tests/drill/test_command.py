@@ -85,11 +85,13 @@ def test_a_disabled_library_is_named(
     assert "POOL_EXPORTER_DISABLED is set" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["psycopg", "uvicorn", "yaml"])
+@pytest.mark.parametrize(
+    ("module", "package"), [("psycopg", "psycopg"), ("uvicorn", "uvicorn"), ("yaml", "PyYAML")]
+)
 def test_a_missing_extra_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str, package: str
 ) -> None:
     """Without a package of the extra the message names both."""
-    monkeypatch.setitem(__import__("sys").modules, name, None)
+    monkeypatch.setitem(__import__("sys").modules, module, None)
     assert main(["drill", "fast-leak"]) == 1
-    assert f'{name} not installed; pip install "pool_exporter[drill]"' in capsys.readouterr().err
+    assert f'{package} not installed; pip install "pool_exporter[drill]"' in capsys.readouterr().err

@@ -48,7 +48,10 @@ def test_drills_fire_what_they_expect_and_leave_nothing() -> None:
     }
     with a_demo() as place, ending(start(place, *fired, "--json")) as process:
         stdout, stderr = process.communicate(timeout=DEADLINE_SECONDS)
-        assert (process.returncode, stderr) == (0, "")
+        first, *lines = stderr.splitlines()
+        assert first.startswith("playing dropped, exhausted-by-load, cold-start; that takes about ")
+        told = {f"{name}: {news}" for name in fired for news in ("it begins", "as expected")}
+        assert (process.returncode, set(lines), len(lines)) == (0, told, len(told))
         assert_nothing_left(place)
     matrix = json.loads(stdout)
     assert (matrix["factor"], matrix["scrape_seconds"], matrix["passed"]) == (30.0, 0.5, True)
@@ -67,7 +70,10 @@ def test_a_signal_ends_a_drill_and_leaves_nothing() -> None:
         until(lambda: place.find("*/targets/listener.json"), "the application is scraped")
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=60)
-        assert (process.returncode, stderr) == (128 + signal.SIGTERM, "")
+        assert process.returncode == 128 + signal.SIGTERM
+        first, *lines = stderr.splitlines()
+        assert first.startswith("playing listener; that takes about ")
+        assert set(lines) <= {"listener: it begins"}
         assert_nothing_left(place)
 
 

@@ -93,3 +93,16 @@ async def test_a_delay_is_added_to_each_message(tmp_path: Path) -> None:
         before = time.monotonic()
         assert await client.echo() == b"hello\n"
         assert time.monotonic() - before >= 0.2
+
+
+async def test_a_proxy_that_refuses_hangs_up_on_new_connections_alone(tmp_path: Path) -> None:
+    """A connection from before goes on, a new one is at its end at once, and later ones work again."""
+    async with echoing(tmp_path / "s") as proxy, connected(proxy) as old:
+        assert await old.echo() == b"hello\n"
+        proxy.refuses = True
+        async with connected(proxy) as new:
+            assert await asyncio.wait_for(new.reader.read(), DEADLINE_SECONDS) == b""
+        assert await old.echo() == b"hello\n"
+        proxy.refuses = False
+        async with connected(proxy) as later:
+            assert await later.echo() == b"hello\n"

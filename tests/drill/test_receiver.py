@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pool_exporter.drill.processes import free_port
+from pool_exporter.drill.progress import Progress
 from pool_exporter.drill.run import Options, run
 from pool_exporter.drill.scenarios.table import SCENARIOS
 from pool_exporter.drill.webhook import Receiver, receiving, url_of
@@ -44,7 +45,9 @@ class Drill:
         """Return the exit code and what came of the shortest fault."""
         monkeypatch.setattr("pool_exporter.drill.run.receiving", self.receiving)
         output = io.StringIO()
-        code = run(Options({"dropped": SCENARIOS["dropped"]}, 1, 1, True, 0, 0), output)
+        code = run(
+            Options({"dropped": SCENARIOS["dropped"]}, 1, 1, True, 0, 0), output, Progress(io.StringIO())
+        )
         (outcome,) = json.loads(output.getvalue())["outcomes"]
         return code, outcome
 

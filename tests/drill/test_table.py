@@ -64,14 +64,27 @@ def test_every_alert_is_the_verdict_on_some_fault() -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_words_are_asked_of_what_has_to_come(name: str) -> None:
-    """Words are demanded of the page and of alerts that are expected, never of what may stay away."""
+    """Words are demanded of the page and of alerts that are expected, or forbidden to them, never to others."""
     expectation = SCENARIOS[name].expectation
-    assert expectation.tells.keys() <= {PAGE, *expectation.alerts}
-    assert all(expectation.tells.values())
+    for words in (expectation.tells, expectation.denies):
+        assert words.keys() <= {PAGE, *expectation.alerts}
+        assert all(one and all(one) for one in words.values())
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_only_a_fault_that_ends_is_to_be_resolved(name: str) -> None:
+    """What is to end has to have begun: an innocent scenario has nothing to be resolved."""
+    expectation = SCENARIOS[name].expectation
+    assert expectation.alerts or not expectation.ends
+
+
+def test_the_end_of_an_outage_is_played() -> None:
+    """Some scenario watches what is notified when the cause is over."""
+    assert any(one.expectation.ends for one in SCENARIOS.values())
 
 
 def test_behind_the_pool_is_said_of_every_fault_of_the_pooler() -> None:
     """Whatever is wrong with pgbouncer, some words that must come say that it is behind the pool."""
     through = [one for one in SCENARIOS.values() if "pgbouncer" in one.programs]
     assert len(through) == 3
-    assert all("behind the pool" in one.expectation.tells.values() for one in through)
+    assert all(("behind the pool",) in one.expectation.tells.values() for one in through)

@@ -75,7 +75,7 @@ def test_the_status_page_must_agree() -> None:
 
 def test_an_alert_and_the_page_must_say_what_is_asked_of_them() -> None:
     """Words that are missing in a description or in the page's verdict are a problem, which quotes what was said."""
-    expectation = Expectation(frozenset({"Leak"}), tells={"Leak": "behind", PAGE: "behind"})
+    expectation = Expectation(frozenset({"Leak"}), tells={"Leak": ("behind",), PAGE: ("behind",)})
     good = Firing("Leak", "warning", 5.0, "it is behind the pool")
     assert problems(expectation, [good], [], ("slow", "behind the pool")) == []
     assert problems(expectation, [fired("Leak")], [], ("slow", "full")) == [
@@ -84,6 +84,31 @@ def test_an_alert_and_the_page_must_say_what_is_asked_of_them() -> None:
     ]
     assert problems(expectation, [good], [], None) == ["the status page does not say 'behind', but ''"]
     assert problems(expectation, [], [], ("slow", "behind")) == ["Leak did not fire"]
+
+
+def test_all_words_are_asked_for() -> None:
+    """Where several are demanded, each that is missing is said."""
+    expectation = Expectation(frozenset({"Leak"}), tells={"Leak": ("GET /chat", "quiet", "full")})
+    short = Firing("Leak", "warning", 5.0, "it is full")
+    assert problems(expectation, [short], [], None) == [
+        "Leak does not say 'GET /chat', but 'it is full'",
+        "Leak does not say 'quiet', but 'it is full'",
+    ]
+
+
+def test_words_that_would_be_wrong_are_quoted() -> None:
+    """What an alert or the page must not say is a problem where it says so, and none where it does not or stays away."""
+    expectation = Expectation(
+        frozenset({"Load"}), denies={"Load": ("not a leak",), PAGE: ("not a leak",), "Other": ("x",)}
+    )
+    hasty = Firing("Load", "warning", 5.0, "this is load, not a leak.")
+    assert problems(expectation, [hasty], [], ("full_load", "busy")) == [
+        "Load says 'not a leak', which is wrong here: 'this is load, not a leak.'"
+    ]
+    assert problems(expectation, [fired("Load")], [], ("full_load", "not a leak")) == [
+        "the status page says 'not a leak', which is wrong here: 'not a leak'"
+    ]
+    assert problems(expectation, [fired("Load")], [], None) == []
 
 
 def notice(alert: str, received: float, *, subject: str = "here", firing: bool = True) -> Notice:

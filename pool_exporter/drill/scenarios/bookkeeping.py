@@ -71,10 +71,13 @@ async def slots_lost(stage: Stage) -> None:
 
 
 async def refusing_listener(stage: Stage) -> None:
-    """Let the application's own listener refuse a connection now and then, as it may."""
+    """Let the application's own listener refuse a connection now and then, as it may.
+
+    That is fewer than one of a hundred acquires: more would be what FailedAcquires is there to tell.
+    """
     application = await _fallible(stage)
     stage.often(
-        lambda: application.post("/fail?part=checkout&times=1"), seconds=lambda: stage.dice.uniform(1.0, 2.0)
+        lambda: application.post("/fail?part=checkout&times=1"), seconds=lambda: stage.dice.uniform(8.0, 12.0)
     )
     await stage.minutes(_SHOW_MINUTES)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _WARM_UP_MINUTES = 5
 _SETTLED_MINUTES = 12
 """From when on an instance is not young any more, whose reconnecting is no news."""
-_CONNECT_TIMEOUT_SECONDS = 60.0
+CONNECT_TIMEOUT_SECONDS = 60.0
 """How long asyncpg tries to connect by default, in production."""
 
 
@@ -78,7 +78,7 @@ async def refused(stage: Stage) -> None:
 async def connects_hang(stage: Stage) -> None:
     """Cut the connections, and let new ones be accepted by a network that answers nothing."""
     proxy, url = await stage.proxy()
-    application = await stage.application(url, connect={"timeout": minutes(_CONNECT_TIMEOUT_SECONDS / 60)})
+    application = await stage.application(url, connect={"timeout": minutes(CONNECT_TIMEOUT_SECONDS / 60)})
     await stage.load(application, browsers(14))
     await stage.minutes(_WARM_UP_MINUTES)
     stage.begin()

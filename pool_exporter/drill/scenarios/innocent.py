@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _WARM_UP_MINUTES = 5
 _SHOW_MINUTES = 20
+_SIDECAR_MINUTES = 0.75
+"""How long a sidecar of a mesh lets nothing through after the start."""
 
 
 async def burst(stage: Stage) -> None:
@@ -112,6 +115,35 @@ async def rolling_restart(stage: Stage) -> None:
     await stage.minutes(_SHOW_MINUTES / 2)
 
 
+async def slow_sidecar_restart(stage: Stage) -> None:
+    """Replace instances one every half minute; none of the new ones gets through for its first 45 seconds.
+
+    So one of them fails at each moment for longer than an unreachable database is given.
+    """
+    old = [await stage.application() for _ in range(3)]
+    for application in old:
+        await stage.load(application, browsers(2))
+    await stage.minutes(_WARM_UP_MINUTES)
+    sidecars = [await stage.proxy() for _ in range(7)]
+    new = [await stage.application(url, started=False) for _, url in sidecars]
+    await stage.minutes(3)  # until Prometheus knows of them
+    stage.begin()
+
+    async def replace(number: int) -> None:
+        (proxy, _), application = sidecars[number], new[number]
+        await stage.minutes(number / 2)
+        proxy.refuses = True
+        await application.start()
+        await stage.load(application, browsers(2))
+        await stage.minutes(_SIDECAR_MINUTES)
+        proxy.refuses = False
+        if old:
+            await stage.retire(old.pop())
+
+    await asyncio.gather(*map(replace, range(len(new))))
+    await stage.minutes(_SHOW_MINUTES / 2)
+
+
 async def deploy(stage: Stage) -> None:
     """Dispose of the pool under load, three times."""
     application = await stage.application()
@@ -191,6 +223,9 @@ INNOCENT: Mapping[str, Scenario] = {
     ),
     "cold-start": innocent("an application starts under full load", cold_start),
     "rolling-restart": innocent("three instances restart, one after the other", rolling_restart),
+    "slow-sidecar-restart": innocent(
+        "instances are replaced, and none connects for its first 45 seconds", slow_sidecar_restart
+    ),
     "deploy": innocent("the pool is disposed of under load, three times", deploy),
     "idle-night": innocent("nobody asks anything after a busy day", idle_night),
     "pool-of-one": innocent("five clients share a pool of one connection", pool_of_one, queues=True),

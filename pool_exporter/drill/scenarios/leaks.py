@@ -91,6 +91,35 @@ async def dependency_under_stream(stage: Stage) -> None:
     )
 
 
+async def leak_short_timeout(stage: Stage) -> None:
+    """Leak the whole pool of an application with little to do, whose callers give up after four seconds.
+
+    Most scrapes see nobody queue, though nobody gets a connection.
+    """
+    application = await stage.application(pool_timeout=minutes(4 / 60))
+    stage.often(lambda: application.get("/work"), seconds=lambda: stage.dice.uniform(0.5, 0.8))
+    await stage.minutes(_WARM_UP_MINUTES)
+    stage.begin()
+    await application.post("/leak?times=10")
+
+
+async def leaking_worker(stage: Stage) -> None:
+    """Leak the whole pool of one worker of four, while the others are at work.
+
+    What is leaked is less than half of what is used. Each request is a connection of its own, so that all workers
+    get their part.
+    """
+    application = await stage.application(workers=4)
+    await stage.load(application, browsers(8))
+    await stage.minutes(_WARM_UP_MINUTES)
+    stage.begin()
+    await application.post("/leak?times=10")
+    for _ in range(52):
+        stage.often(
+            lambda: application.get("/work?seconds=0.5"), seconds=lambda: stage.dice.expovariate(10.0)
+        )
+
+
 async def orphaned(stage: Stage) -> None:
     """Dispose of the pool while connections are out that never come back."""
     application = await stage.application(connect={"command_timeout": 3600})
@@ -130,6 +159,20 @@ LEAKS: Mapping[str, Scenario] = {
     "dependency-under-stream": fault(
         "an authentication dependency keeps its session while the response streams",
         dependency_under_stream,
+        EXHAUSTED_BY_LEAK,
+        also=(LEAK_IDLE, TIMEOUTS, STUCK),
+        because=_STUCK_TOO,
+    ),
+    "leak-short-timeout": fault(
+        "a quiet pool is leaked whole, and its callers give up after four seconds",
+        leak_short_timeout,
+        EXHAUSTED_BY_LEAK,
+        also=(LEAK_IDLE, TIMEOUTS, STUCK),
+        because=_STUCK_TOO,
+    ),
+    "leaking-worker": fault(
+        "one of four workers behind a port has leaked its pool, the others are at work",
+        leaking_worker,
         EXHAUSTED_BY_LEAK,
         also=(LEAK_IDLE, TIMEOUTS, STUCK),
         because=_STUCK_TOO,

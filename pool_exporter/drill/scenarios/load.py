@@ -33,6 +33,19 @@ async def exhausted_by_load(stage: Stage) -> None:
     await stage.load(application, crowd(40, "/work?seconds=0.3", "/work?seconds=0.5", pause=0.1))
 
 
+async def short_stream(stage: Stage) -> None:
+    """Stream for about 45 seconds to more clients than there are connections, each of which an authentication keeps.
+
+    No use of it is ever overdue, so the rules cannot call it a leak; they must not call it innocent either.
+    """
+    application = await stage.application()
+    await stage.load(application, browsers())
+    await stage.minutes(_WARM_UP_MINUTES)
+    stage.begin()
+    streams = (f"/chat?seconds={minutes(seconds / 60):g}" for seconds in (40, 45, 50))
+    await stage.load(application, crowd(14, *streams))
+
+
 async def slow_statement(stage: Stage) -> None:
     """Send statements that have lost their index: six to nine minutes each."""
     application = await stage.application()
@@ -90,6 +103,15 @@ LOAD: Mapping[str, Scenario] = {
         EXHAUSTED_BY_LOAD,
         also=(TIMEOUTS,),
         because="callers time out, which is the budget that Timeouts watches",
+    ),
+    "short-stream": fault(
+        "sessions are kept for about 45 seconds each while a response streams",
+        short_stream,
+        EXHAUSTED_BY_LOAD,
+        also=(TIMEOUTS,),
+        because="callers time out, which is the budget that Timeouts watches",
+        tells={EXHAUSTED_BY_LOAD: ("GET /chat", "Longest without activity: 127.0.0.1:")},
+        denies={EXHAUSTED_BY_LOAD: ("not a leak",)},
     ),
     "slow-statement": fault(
         "statements that have become very slow fill the pool",

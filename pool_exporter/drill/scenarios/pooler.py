@@ -62,7 +62,7 @@ async def client_idle_timeout(stage: Stage) -> None:
 
 BEHIND = "behind the pool"
 """What is to be said: that the time goes by neither in the application nor in its pool."""
-_WAITS_BEHIND = {PAGE: BEHIND, STUCK: BEHIND, SLOW_USES: BEHIND}
+_WAITS_BEHIND = {PAGE: (BEHIND,), STUCK: (BEHIND,), SLOW_USES: (BEHIND,)}
 _BEFORE_STUCK = "until it is sure that nothing comes back, the pool is full of work and callers time out; then these are muted"
 
 POOLER: Mapping[str, Scenario] = {
@@ -92,7 +92,7 @@ POOLER: Mapping[str, Scenario] = {
         STALE_CONNECTIONS,
         also=(PRE_PING_COST,),
         because="through pgbouncer a ping may take as long as the short statements do",
-        tells={STALE_CONNECTIONS: BEHIND},
+        tells={STALE_CONNECTIONS: (BEHIND,)},
         programs=("pgbouncer",),
         detection_minutes=STALE_MINUTES,
     ),

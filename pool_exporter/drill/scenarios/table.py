@@ -10,12 +10,14 @@ from pool_exporter.drill.scenarios.database import DATABASE
 from pool_exporter.drill.scenarios.innocent import INNOCENT
 from pool_exporter.drill.scenarios.leaks import LEAKS
 from pool_exporter.drill.scenarios.load import LOAD
+from pool_exporter.drill.scenarios.outages import OUTAGES
 from pool_exporter.drill.scenarios.pooler import POOLER
 
 SCENARIOS: Mapping[str, Scenario] = {
     **LEAKS,
     **LOAD,
     **DATABASE,
+    **OUTAGES,
     **POOLER,
     **BOOKKEEPING,
     **INNOCENT,
