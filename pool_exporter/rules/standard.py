@@ -51,7 +51,9 @@ def _load_description(made: Made) -> str:
     overdue = with_own(words.metric("overdue_uses", kind="idle|idle_in_transaction"))
     past = instances(words, f"sum by ({by_instance}) ({overdue}) > 0")
     quiet = with_own(words.metric("oldest_quiet_seconds"))
-    longest = instances(words, f"max by ({by_instance}) ({quiet}) >= 1", "humanizeDuration")
+    longest = instances(
+        words, f"max by ({by_instance}) ({quiet}) >= {1 / words.time_scale:g}", "humanizeDuration"
+    )
     queued = instances(words, f"{own(words, 'queued')} > 0")
     return (
         f"{{{{ $value }}}} instance(s): {the_pool(words)} is full, callers queue or time out, and uses that are idle past the "
