@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pool_exporter.drill.crowds import browsers, in_waves
 from pool_exporter.drill.scale import minutes
 from pool_exporter.drill.scenario import (
+    DATABASE_UNREACHABLE,
     EXHAUSTED_BY_LOAD,
     PRE_PING_COST,
     SLOW_USES,
@@ -77,13 +78,13 @@ POOLER: Mapping[str, Scenario] = {
         programs=("pgbouncer",),
     ),
     "pgbouncer-paused": fault(
-        "pgbouncer is paused: statements wait behind the pool",
+        "pgbouncer is paused: statements and pings wait behind the pool",
         paused,
-        *(STUCK, SLOW_USES),
-        also=(TIMEOUTS, EXHAUSTED_BY_LOAD),
-        because=_BEFORE_STUCK,
+        *(DATABASE_UNREACHABLE, SLOW_USES),
+        also=(STUCK, TIMEOUTS, EXHAUSTED_BY_LOAD),
+        because="what holds a connection is stuck, and who wants one is; the cause mutes these",
         says=("full_slow", "full_connecting"),
-        tells=_WAITS_BEHIND,
+        tells={PAGE: (BEHIND,), DATABASE_UNREACHABLE: (BEHIND,), SLOW_USES: (BEHIND,)},
         programs=("pgbouncer",),
     ),
     "pgbouncer-idle-cut": fault(
