@@ -25,6 +25,8 @@ from pool_exporter.drill.scenario import (
 if TYPE_CHECKING:
     from pool_exporter.drill.stage import Stage
 
+_PRESENCE_MINUTES = 5
+"""How often it is recorded that an instance has a pool: what has not been for so long, nobody misses."""
 _WARM_UP_MINUTES = 5
 _SETTLED_MINUTES = 12
 """From when on an instance is not young any more, whose reconnecting is no news."""
@@ -130,7 +132,7 @@ async def telemetry_lost(stage: Stage) -> None:
     """Take the instrumentation away while the application goes on."""
     application = await stage.application()
     await stage.load(application, browsers())
-    await stage.minutes(_WARM_UP_MINUTES)
+    await stage.minutes(2 * _PRESENCE_MINUTES)
     stage.begin()
     await application.post("/uninstrument")
 
