@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pool_exporter.dashboards import FROM_RECORDED, Words, dashboard
+from pool_exporter.dashboards import FROM_RECORDED, dashboard
 from pool_exporter.rules import RuleOptions, rule_file
 from pool_exporter.vocabularies import VOCABULARIES
 
@@ -17,7 +17,7 @@ from .expressions import selected
 from .grafana import SCRAPE_SECONDS, Choice, Series, answer, asked, choosing, options, substituted
 from .linter import panels_of
 from .stage import JOBS, ODD, TIME_SCALE
-from .test_queries import Plays, Servers, during, whole
+from .test_queries import Plays, Servers, during, whole, words_of
 
 Json = dict[str, Any]
 ELSEWHERE = {"ALERTS"}
@@ -44,10 +44,6 @@ ALWAYS = {
 """Panels that say something of every pool; the others, of one in trouble."""
 
 
-def words_of(vocabulary: str, recorded: bool = True) -> Words:
-    return Words(VOCABULARIES[vocabulary], recorded=recorded)
-
-
 def queries_of(made: Json) -> Iterator[str]:
     """Yield each query of a dashboard: of its panels, annotations and variables."""
     for panel in panels_of(made):
@@ -67,7 +63,10 @@ def test_no_query_reads_a_scraped_series(vocabulary: str, name: str) -> None:
         rule for group in rule_file(RuleOptions(vocabulary=vocabulary))["groups"] for rule in group["rules"]
     ]
     recorded = {rule["record"] for rule in rules if rule.get("record", "").startswith("job_pool:")}
-    read = [selected(query) - ELSEWHERE for query in queries_of(dashboard(name, words_of(vocabulary)))]
+    read = [
+        selected(query) - ELSEWHERE
+        for query in queries_of(dashboard(name, words_of(vocabulary, recorded=True)))
+    ]
     assert sum(bool(one) for one in read) >= 25
     assert set().union(*read) - recorded == set()
 
@@ -104,7 +103,7 @@ def differing(
 
     A recorded rate is over five minutes, and was true when the rules were last evaluated.
     """
-    raw, own = choosing(words_of(vocabulary, False), job=[job]), choosing(words_of(vocabulary), job=[job])
+    raw, own = (choosing(words_of(vocabulary, one), job=[job]) for one in (False, True))
     courses = [
         one
         for window in (RATE_SECONDS, 4 * SCRAPE_SECONDS, SCRAPE_SECONDS)
@@ -139,8 +138,8 @@ def test_recorded_panels_say_what_scraped_ones_say(
     job, start, end = phase(plays, name)
     silent = []
     pairs = zip(
-        panels_of(dashboard("fleet", words_of(vocabulary, False))),
         panels_of(dashboard("fleet", words_of(vocabulary))),
+        panels_of(dashboard("fleet", words_of(vocabulary, recorded=True))),
         strict=True,
     )
     for panel, own in pairs:
@@ -162,7 +161,7 @@ def test_recorded_states_are_those_of_the_phases(
 ) -> None:
     """Leak, load and health are the state most of the time, by the verdict and by the bars."""
     job, start, end = phase(plays, name)
-    words = words_of(vocabulary)
+    words = words_of(vocabulary, recorded=True)
     panels = {panel["title"]: panel for panel in panels_of(dashboard("fleet", words))}
     for title in ("State of each pool", "Leak or load, and what to do"):
         course = {**panels[title]["targets"][0], "instant": False}
