@@ -6,42 +6,28 @@ from grafana_foundation_sdk.builders.dashboard import TextBoxVariable
 
 from dashboards.frame import Json, Row, dashboard
 from dashboards.panels import RATE, Builder, Line, Words, graph, number, states
-from dashboards.questions import (
-    ESTIMATED,
-    MAX,
-    QUEUED,
-    SATURATION,
-    STATE,
-    STATES,
-    SUSPECTS,
-    TIMEOUT_SHARE,
-    USED,
-    WAIT_P99,
-    quantile,
-)
+from dashboards.questions import ESTIMATED, STATES, Questions
 from dashboards.tables import rows
 from dashboards.verdict import verdict
 
-_SERVERS = "max by (<<by>>, instance, <<.server>>) (<<info>>)"
-
-
+_IDLE = 'kind!="busy"'
 _LEAK = "Follow its red bar below to the leak hunt."
 
 
-def made() -> Json:
-    """Return the template of the dashboard."""
+def made(asked: Questions) -> Json:
+    """Return the template of the dashboard; `asked` is what its panels are made of."""
     limit = TextBoxVariable("limit").label("max_connections").default_value("100")
     return dashboard(
         "fleet",
         "fleet",
         "Is any connection pool in trouble, which one, and since when? Its row leads to the pool and to the leak hunt.",
         [
-            Row("Verdict on the worst pool", 3, [(24, verdict(_LEAK))]),
-            Row("Now", 4, [(6, _worst()), (6, _share()), (6, _wait()), (6, _suspects())]),
-            Row("Which pool, and since when", 9, [(24, _states())]),
-            Row("The pools, the fullest first", 10, [(16, _ranked()), (8, _alerts())]),
-            Row("Courses", 9, [(8, _saturation()), (8, _timeouts()), (8, _waits())]),
-            Row("What the databases must bear", 8, [(12, _servers()), (12, _limit())]),
+            Row("Verdict on the worst pool", 3, [(24, verdict(_LEAK, asked))]),
+            Row("Now", 4, [(6, _worst(asked)), (6, _share(asked)), (6, _wait(asked)), (6, _suspects(asked))]),
+            Row("Which pool, and since when", 9, [(24, _states(asked))]),
+            Row("The pools, the fullest first", 10, [(16, _ranked(asked)), (8, _alerts())]),
+            Row("Courses", 9, [(8, _saturation(asked)), (8, _timeouts(asked)), (8, _waits(asked))]),
+            Row("What the databases must bear", 8, [(12, _servers(asked)), (12, _limit(asked))]),
         ],
         start="now-1h",
         more_variables=[
@@ -49,13 +35,8 @@ def made() -> Json:
                 "What SHOW max_connections says on the database; compared with on this dashboard."
             )
         ],
+        asked=asked,
     )
-
-
-def _by_server(metric: str) -> str:
-    """Return the sum of a gauge for each database server."""
-    each = f"sum by (<<by>>, instance) (<<{metric}>>)"
-    return f"sum by (<<.server>>) ({each} * on (<<by>>, instance) group_left (<<.server>>) {_SERVERS})"
 
 
 def _most_in_a_day(expr: str) -> str:
@@ -63,7 +44,7 @@ def _most_in_a_day(expr: str) -> str:
     return f"(max_over_time(({expr})[1d:5m]) > {expr}) or {expr}"
 
 
-def _worst() -> Builder:
+def _worst(asked: Questions) -> Builder:
     words = Words(
         "The share of its connections that the fullest pool has out, connects in progress included.",
         "below 80 %, with room for a burst.",
@@ -74,14 +55,14 @@ def _worst() -> Builder:
         "Fullest pool",
         words,
         "percentunit",
-        Line(f"max({SATURATION})", "fullest"),
+        Line(f"max({asked.saturation})", "fullest"),
         steps,
         empty="No limit",
         decimals=0,
     )
 
 
-def _share() -> Builder:
+def _share(asked: Questions) -> Builder:
     words = Words(
         "Of the acquires that ended, the share that ended in a pool timeout: callers that got an error.",
         "0 %; callers never wait as long as pool_timeout.",
@@ -92,14 +73,14 @@ def _share() -> Builder:
         "Acquires that timed out",
         words,
         "percentunit",
-        Line(TIMEOUT_SHARE, "timeouts"),
+        Line(asked.timeout_share, "timeouts"),
         steps,
         empty="No acquires",
         decimals=1,
     )
 
 
-def _wait() -> Builder:
+def _wait(asked: Questions) -> Builder:
     words = Words(
         "The time that 99 of 100 successful acquires stayed below, over all pools; where none succeeds, how long the longest has waited. "
         f"{ESTIMATED}",
@@ -107,10 +88,10 @@ def _wait() -> Builder:
         "see in the courses since when, and in the table who has callers queued.",
     )
     steps = [(None, "green"), (0.1, "orange"), (1.0, "red")]
-    return number("Wait, p99", words, "s", Line(WAIT_P99, "p99"), steps, empty="No acquires")
+    return number("Wait, p99", words, "s", Line(asked.wait_p99, "p99"), steps, empty="No acquires")
 
 
-def _suspects() -> Builder:
+def _suspects(asked: Questions) -> Builder:
     words = Words(
         "Connections held past the leak policy while nothing is done with them, over all pools.",
         "0.",
@@ -121,24 +102,24 @@ def _suspects() -> Builder:
         "Suspected leaks",
         words,
         "short",
-        Line('sum(<<overdue_uses{kind!="busy"}>>)', "suspected"),
+        Line(f"sum({asked.each('overdue_uses', 'sum', _IDLE)})", "suspected"),
         steps,
         decimals=0,
     )
 
 
-def _states() -> Builder:
+def _states(asked: Questions) -> Builder:
     words = Words(
         "The state of each pool over time, the worst that holds: full by a leak, leaking, database fails, full by load, "
-        "nearly full, fine. Callers that queued count for the length of a rate's window, four scrapes. A gap means that nothing was scraped.",
+        f"nearly full, fine. {asked.memory} A gap means that nothing was scraped.",
         "green, with some yellow at peak times.",
         "red is a leak: the left end says since when; follow the link to the leak hunt. Orange is load: shorten uses, "
         "then enlarge the pool. Purple: look at the database first. A gap: look at the process.",
     )
-    return states("State of each pool", words, STATE, STATES)
+    return states("State of each pool", words, asked.state, STATES)
 
 
-def _ranked() -> Builder:
+def _ranked(asked: Questions) -> Builder:
     words = Words(
         "Each pool now: connections out, the most it may open, how full its fullest process is, callers queued, the age of "
         "its oldest use, uses older than 5 minutes, and uses past the leak policy that do nothing. A pool without a limit has no maximum.",
@@ -146,13 +127,13 @@ def _ranked() -> Builder:
         "follow the pool's link: suspected uses lead to the leak hunt, a queue without them to the pool's owners.",
     )
     lines = [
-        Line(USED, "Used"),
-        Line(MAX, "Max"),
-        Line(SATURATION, "Full"),
-        Line(QUEUED, "Queued"),
-        Line("max by (<<by>>) (<<oldest_use_seconds>>)", "Oldest use"),
-        Line('sum by (<<by>>) (<<aged_uses{age="300"}>>)', "Over 5 min"),
-        Line(SUSPECTS, "Suspected"),
+        Line(asked.used, "Used"),
+        Line(asked.summed("connections_max"), "Max"),
+        Line(asked.saturation, "Full"),
+        Line(asked.queued, "Queued"),
+        Line(asked.highest("oldest_use_seconds"), "Oldest use"),
+        Line(asked.summed("aged_uses", 'age="300"'), "Over 5 min"),
+        Line(asked.suspects, "Suspected"),
     ]
     return rows(
         "Pools",
@@ -192,28 +173,30 @@ def _alerts() -> Builder:
     )
 
 
-def _saturation() -> Builder:
+def _saturation(asked: Questions) -> Builder:
     words = Words(
         "The five pools that were fullest in the time shown, each by its fullest process. What is above 100 %, just after a dispose, is drawn as 100 %.",
         "below 80 %, going up and down with the traffic.",
         "a line that climbs and never comes down is a leak; one that follows the traffic is load.",
     )
-    fullest = f"topk(5, max_over_time(({SATURATION})[$__range:{RATE}] @ end()))"  # the same at every moment
-    lines = [Line(f"clamp_max({SATURATION}, 1) and {fullest}", "<<legend>>")]
+    fullest = (
+        f"topk(5, max_over_time(({asked.saturation})[$__range:{RATE}] @ end()))"  # the same at every moment
+    )
+    lines = [Line(f"clamp_max({asked.saturation}, 1) and {fullest}", "<<legend>>")]
     return graph("Fullness", words, "percentunit", lines, by_pool=True)
 
 
-def _timeouts() -> Builder:
+def _timeouts(asked: Questions) -> Builder:
     words = Words(
         "Pool timeouts a second of the five pools that have most.",
         "no bar at all.",
         "follow the bar's link to its pool.",
     )
-    lines = [Line(f"topk(5, sum by (<<by>>) (rate(<<timeouts_total>>[{RATE}])) > 0)", "<<legend>>")]
+    lines = [Line(f"topk(5, {asked.rate('timeouts_total')} > 0)", "<<legend>>")]
     return graph("Pool timeouts", words, "reqps", lines, bars=True, empty="No errors", by_pool=True)
 
 
-def _waits() -> Builder:
+def _waits(asked: Questions) -> Builder:
     words = Words(
         "The time that half, and 99 of 100, of the successful acquires of all pools stayed below; those that timed out are not in it. "
         f"{ESTIMATED}",
@@ -221,13 +204,13 @@ def _waits() -> Builder:
         "p99 alone rising is one pool or one peak; both rising is a pool that everybody waits for.",
     )
     lines = [
-        Line(quantile(0.5, "wait_seconds"), "p50", "blue", exemplars=True),
-        Line(quantile(0.99, "wait_seconds"), "p99", "orange", exemplars=True),
+        Line(asked.quantile(0.5, "wait_seconds"), "p50", "blue", exemplars=not asked.recorded),
+        Line(asked.quantile(0.99, "wait_seconds"), "p99", "orange", exemplars=not asked.recorded),
     ]
     return graph("Wait for a connection", words, "s", lines)
 
 
-def _servers() -> Builder:
+def _servers(asked: Questions) -> Builder:
     words = Words(
         "For each database server: connections open now, the most that its pools may open together, and the most that they "
         "might have at the largest number of processes of the last 24 hours. Pools without a limit are not in the last two.",
@@ -235,9 +218,9 @@ def _servers() -> Builder:
         "lower pool_size or max_overflow, run fewer processes, or put a pooler in between, before the server refuses.",
     )
     lines = [
-        Line(_by_server("connections"), "Open"),
-        Line(_by_server("connections_max"), "May open"),
-        Line(_most_in_a_day(_by_server("connections_max")), "Most in a day"),
+        Line(asked.by_server("connections"), "Open"),
+        Line(asked.by_server("connections_max"), "May open"),
+        Line(_most_in_a_day(asked.by_server("connections_max")), "Most in a day"),
     ]
     return rows(
         "Database servers",
@@ -249,7 +232,7 @@ def _servers() -> Builder:
     )
 
 
-def _limit() -> Builder:
+def _limit(asked: Questions) -> Builder:
     words = Words(
         "The database server whose pools may open most: how much that is, how much it was at the largest number of processes "
         "of the last 24 hours, and the limit typed in above as max_connections.",
@@ -257,9 +240,9 @@ def _limit() -> Builder:
         "with more processes the server would refuse connections; see the table of servers.",
     )
     lines = [
-        Line(f"max({_by_server('connections')})", "open", "blue"),
-        Line(f"max({_by_server('connections_max')})", "may open", "orange"),
-        Line(_most_in_a_day(f"max({_by_server('connections_max')})"), "most in a day", "purple"),
+        Line(f"max({asked.by_server('connections')})", "open", "blue"),
+        Line(f"max({asked.by_server('connections_max')})", "may open", "orange"),
+        Line(_most_in_a_day(f"max({asked.by_server('connections_max')})"), "most in a day", "purple"),
         Line("vector($limit)", "max_connections", "red", dashed=True),
     ]
     return graph("Against the database's limit", words, "short", lines)

@@ -14,12 +14,15 @@ from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 
 from dashboards.panels import SOURCE, UIDS, Builder
+from dashboards.questions import SCRAPED, Questions
 
 WIDTH = 24
 TAG = "sqlalchemy-pool"
 
 Json = dict[str, Any]
 _MARKS = "In the graphs a dashed line is blue where a process starts, red where an alert begins to fire, purple at a deploy."
+
+_RECORDED = "It is made of recorded series: rates are over five minutes, and a process is to be chosen on the other dashboards. "
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,14 @@ def dashboard(
     *,
     start: str,
     more_variables: Sequence[build.TextBoxVariable] = (),
+    asked: Questions = SCRAPED,
 ) -> Json:
-    """Return a dashboard of the set as the JSON of its template."""
+    """Return a dashboard of the set as the JSON of its template; `asked` is what its panels are made of."""
+    age = _RECORDED if asked.recorded else ""
     made = (
         build.Dashboard(f"SQLAlchemy pools: {title}<<title>>")
         .uid(f"{UIDS[name]}<<uid>>")
-        .description(f"{description} {_MARKS}")
+        .description(f"{description} {age}{_MARKS}")
         .tags([TAG, "<<vocabulary>>"])
         .readonly()
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
@@ -52,9 +57,9 @@ def dashboard(
         .refresh("30s")
         .links([_set()])
     )
-    for annotation in (_alerts(), _restarts(), _deploys()):
+    for annotation in (_alerts(), _restarts(asked), _deploys()):
         made.annotation(annotation)
-    for variable in (*_variables(), *more_variables):
+    for variable in (*_variables(asked), *more_variables):
         made.with_variable(variable)
     for panel in _placed(rows):
         if isinstance(panel, build.Row):
@@ -110,25 +115,29 @@ def _set() -> build.DashboardLink:
     return made.tags([TAG, "<<vocabulary>>"]).keep_time(True).include_vars(True).as_dropdown(False)
 
 
-def _variables() -> Iterator[Builder]:
+def _variables(asked: Questions) -> Iterator[Builder]:
     yield (
         build.DatasourceVariable("datasource")
         .label("Metrics")
         .type("prometheus")
         .description("Where the metrics are.")
     )
-    yield _labels("job", "Job", "job", "Applications, as the scrape calls them.")
-    yield _labels("instance", "Instance", "instance", "Processes, or the machines that they run on.")
-    yield _labels("pool", "Pool", "<<.pool>>", "Pools, as their application calls them.")
+    yield _labels("job", "Job", "job", "Applications, as the scrape calls them.", asked)
+    if not asked.recorded:
+        yield _labels(
+            "instance", "Instance", "instance", "Processes, or the machines that they run on.", asked
+        )
+    yield _labels("pool", "Pool", "<<.pool>>", "Pools, as their application calls them.", asked)
     traces = (
         build.DatasourceVariable("traces").label("Traces").type("tempo").hide(models.VariableHide.HIDE_LABEL)
     )
     yield traces.description("Where the traces are that exemplars lead to.")
 
 
-def _labels(name: str, label: str, spelled: str, description: str) -> build.QueryVariable:
+def _labels(name: str, label: str, spelled: str, description: str, asked: Questions) -> build.QueryVariable:
     """Return a choice among the values of a label, those that the choices before leave."""
-    query = f"label_values(<<acquires_total before {name}>>, {spelled})"
+    series = asked.each("acquires_total", "rate5m").replace(">>", f" before {name}>>")
+    query = f"label_values({series}, {spelled})"
     everything = models.VariableOption(text="All", value="$__all", selected=True)
     made = build.QueryVariable(name).label(label).description(description).datasource(SOURCE)
     made.query(query).definition(query).current(everything).multi(True).include_all(True).all_value(".+")
@@ -148,10 +157,15 @@ def _alerts() -> build.AnnotationQuery:
     return made.text_format("<<legend>>").tag_keys("severity")
 
 
-def _restarts() -> build.AnnotationQuery:
-    """Return a mark at each start of a process; the value of the series is its time, in milliseconds."""
-    made = _annotation("Restarts", "<<start_time_seconds>> * 1000", "blue").use_value_for_time(True)
-    return made.title_format("Start of {{instance}}").text_format("<<legend>>").tag_keys("job")
+def _restarts(asked: Questions) -> build.AnnotationQuery:
+    """Return a mark at each start of a process; the value of the series is its time, in milliseconds.
+
+    Of starts between two evaluations of the rules, the last is recorded.
+    """
+    starts = asked.highest("start_time_seconds") if asked.recorded else "<<start_time_seconds>>"
+    started = "a process of {{job}}" if asked.recorded else "{{instance}}"
+    made = _annotation("Restarts", f"{starts} * 1000", "blue").use_value_for_time(True)
+    return made.title_format(f"Start of {started}").text_format("<<legend>>").tag_keys("job")
 
 
 def _deploys() -> build.AnnotationQuery:

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from dashboards import fleet, leak_hunt, pool
-from pool_exporter.dashboards import TEMPLATES, Words, dashboards, text_of
+from dashboards.questions import RECORDED, SCRAPED
+from pool_exporter.dashboards import FROM_RECORDED, TEMPLATES, Words, dashboard, dashboards, text_of
 from pool_exporter.vocabularies import VOCABULARIES
 
 HERE = Path(__file__).parent
@@ -23,13 +24,21 @@ def main() -> int:
         "--check", action="store_true", help="write nothing; exit with 1 if a file would change"
     )
     checking = parser.parse_args().check
-    made = {"fleet": fleet.made(), "pool": pool.made(), "leak-hunt": leak_hunt.made()}
+    made = {
+        "recorded/fleet": fleet.made(RECORDED),
+        "fleet": fleet.made(SCRAPED),
+        "pool": pool.made(),
+        "leak-hunt": leak_hunt.made(),
+    }
     stale = _stale(
         {TEMPLATES / f"{name}.json": text_of(template) for name, template in made.items()}, checking
     )
     for vocabulary in VOCABULARIES.values():
         spelled = dashboards(Words(vocabulary))
         files = {HERE / vocabulary.name / f"{name}.json": text_of(one) for name, one in spelled.items()}
+        for name in FROM_RECORDED:
+            one = dashboard(name, Words(vocabulary, recorded=True))
+            files[HERE / "recorded" / vocabulary.name / f"{name}.json"] = text_of(one)
         stale += _stale(files, checking)
     for path in stale:
         print(f"{'would change' if checking else 'wrote'} {path}")
@@ -40,7 +49,7 @@ def _stale(files: dict[Path, str], checking: bool) -> list[Path]:
     """Return the files that are not as they ought to be, written unless only checking."""
     stale = [path for path, text in files.items() if not path.exists() or path.read_text("utf-8") != text]
     for path in stale if not checking else ():
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(files[path], "utf-8")
     return stale
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.frame import Json, Row, dashboard
 from dashboards.panels import RATE, SHOWN, Builder, Line, Words, graph, number, states
-from dashboards.questions import STATE, STATES, total_increase, total_rate
+from dashboards.questions import SCRAPED, STATES, total_increase
 from dashboards.tables import rows
 from dashboards.verdict import verdict
 
@@ -18,7 +18,7 @@ def made() -> Json:
         "leak hunt",
         "Is it a leak or load, since when, how many connections does it cost, and whose code holds them?",
         [
-            Row("Leak or load?", 3, [(24, verdict(_LEAK))]),
+            Row("Leak or load?", 3, [(24, verdict(_LEAK, SCRAPED))]),
             Row("Since when", 6, [(4, _suspected()), (4, _oldest()), (4, _collected()), (12, _states())]),
             Row("Whose code holds them", 9, [(12, _table()), (12, _owners())]),
             Row("How many do not come back", 9, [(8, _aged()), (8, _overdue()), (8, _gap())]),
@@ -55,7 +55,7 @@ def _collected() -> Builder:
         "0.",
         "the owners below with leaks: put their connections and sessions into a with block.",
     )
-    line = Line(f"60 * {total_rate('leaks_collected_total')}", "collected")
+    line = Line(f"60 * {SCRAPED.total_rate('leaks_collected_total')}", "collected")
     return number("Collected a minute", words, "short", line, [(None, "green"), (0.001, "red")], decimals=1)
 
 
@@ -65,7 +65,7 @@ def _states() -> Builder:
         "green.",
         "red: the table below names who holds the connections. Orange without red: it is load, see the pool's dashboard.",
     )
-    return states("Leak or load, and since when", words, STATE, STATES)
+    return states("Leak or load, and since when", words, SCRAPED.state, STATES)
 
 
 def _table() -> Builder:
@@ -146,7 +146,7 @@ def _gap() -> Builder:
         "the rest goes around 0.",
         "a rest that stays at a whole number is so many leaked connections. One long batch looks the same until it ends.",
     )
-    out, back = total_rate("occupancy_seconds_total"), total_rate("use_seconds_sum")
+    out, back = SCRAPED.total_rate("occupancy_seconds_total"), SCRAPED.total_rate("use_seconds_sum")
     lines = [
         Line(back, "explained by those that came back", "green"),
         Line(f"clamp_min({out} - {back}, 0)", "do not come back", "red"),

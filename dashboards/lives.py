@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.panels import RATE, Builder, Line, Words, graph
-from dashboards.questions import quantile, total_rate
+from dashboards.questions import SCRAPED
 
 
 def connects() -> Builder:
@@ -14,8 +14,8 @@ def connects() -> Builder:
         "a steady rate is churn: the reasons beside say why, and pool_size or pool_recycle cures it.",
     )
     lines = [
-        Line(total_rate("connects_total"), "connects", "blue"),
-        Line(total_rate("closes_total"), "closes", "orange"),
+        Line(SCRAPED.total_rate("connects_total"), "connects", "blue"),
+        Line(SCRAPED.total_rate("closes_total"), "closes", "orange"),
     ]
     return graph("Connects and closes", words, "ops", lines)
 
@@ -58,7 +58,7 @@ def pings() -> Builder:
         "no bar, or a few after a restart of the database.",
         "a steady rate means that idle connections die: set pool_recycle below the age at which they do, see beside.",
     )
-    lines = [Line(f"{total_rate('pre_ping_failures_total')} > 0", "failed pre-pings", "red")]
+    lines = [Line(f"{SCRAPED.total_rate('pre_ping_failures_total')} > 0", "failed pre-pings", "red")]
     return graph("Dead at the pre-ping", words, "ops", lines, bars=True, empty="No errors")
 
 
@@ -70,8 +70,8 @@ def ping_cost() -> Builder:
         "a large part means many short uses over a slow network: give connections back less often, or leave pre-ping out.",
     )
     lines = [
-        Line(total_rate("pre_ping_seconds_sum"), "pinging", "purple"),
-        Line(total_rate("use_seconds_sum"), "in use, of those that came back", "blue"),
+        Line(SCRAPED.total_rate("pre_ping_seconds_sum"), "pinging", "purple"),
+        Line(SCRAPED.total_rate("use_seconds_sum"), "in use, of those that came back", "blue"),
     ]
     return graph("What pre-pings cost", words, "short", lines)
 
@@ -84,8 +84,8 @@ def stale() -> Builder:
         "set pool_recycle below the age; an idle time that is always the same is a timeout of the server, a proxy or a firewall.",
     )
     lines = [
-        Line(quantile(0.1, "stale_age_seconds"), "age, p10", "orange"),
-        Line(quantile(0.1, "stale_idle_seconds"), "idle, p10", "yellow"),
+        Line(SCRAPED.quantile(0.1, "stale_age_seconds"), "age, p10", "orange"),
+        Line(SCRAPED.quantile(0.1, "stale_idle_seconds"), "idle, p10", "yellow"),
         Line("min(<<recycle_seconds>>)", "pool_recycle", "text", dashed=True),
     ]
     return graph("When connections die", words, "s", lines, empty="None found dead")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dashboards import lives
 from dashboards.frame import Json, Row, dashboard
 from dashboards.panels import RATE, Builder, Line, Words, graph, heat, number
-from dashboards.questions import ESTIMATED, SATURATION, TIMEOUT_SHARE, WAIT_P99, quantile, total_rate
+from dashboards.questions import ESTIMATED, SCRAPED
 from dashboards.tables import rows
 from dashboards.verdict import verdict
 
@@ -19,7 +19,7 @@ def made() -> Json:
         "pool",
         "Is this pool full, do its callers wait, why do its connections die, and who uses it?",
         [
-            Row("Leak or load?", 3, [(24, verdict(_LEAK))]),
+            Row("Leak or load?", 3, [(24, verdict(_LEAK, SCRAPED))]),
             Row("Now", 4, [(6, _full()), (6, _queued()), (6, _share()), (6, _wait())]),
             Row("Is it full?", 9, [(12, _slots()), (12, _open())]),
             Row(
@@ -53,7 +53,7 @@ def _full() -> Builder:
         "Fullness",
         words,
         "percentunit",
-        Line(f"max({SATURATION})", "full"),
+        Line(f"max({SCRAPED.saturation})", "full"),
         steps,
         empty="No limit",
         decimals=0,
@@ -83,7 +83,7 @@ def _share() -> Builder:
         "Acquires that timed out",
         words,
         "percentunit",
-        Line(TIMEOUT_SHARE, "timeouts"),
+        Line(SCRAPED.timeout_share, "timeouts"),
         steps,
         empty="No acquires",
         decimals=1,
@@ -97,7 +97,7 @@ def _wait() -> Builder:
         "compare queue, connect and pre-ping below: one of them is what callers wait for.",
     )
     steps = [(None, "green"), (0.1, "orange"), (1.0, "red")]
-    return number("Wait, p99", words, "s", Line(WAIT_P99, "p99"), steps, empty="No acquires")
+    return number("Wait, p99", words, "s", Line(SCRAPED.wait_p99, "p99"), steps, empty="No acquires")
 
 
 def _slots() -> Builder:
@@ -141,10 +141,10 @@ def _waits() -> Builder:
         "uses that got longer fill the pool, and then callers wait: shorten the use first.",
     )
     lines = [
-        Line(quantile(0.5, "wait_seconds"), "wait p50", "light-orange", exemplars=True),
-        Line(quantile(0.99, "wait_seconds"), "wait p99", "dark-orange", exemplars=True),
-        Line(quantile(0.5, "use_seconds"), "use p50", "light-blue", exemplars=True),
-        Line(quantile(0.99, "use_seconds"), "use p99", "dark-blue", exemplars=True),
+        Line(SCRAPED.quantile(0.5, "wait_seconds"), "wait p50", "light-orange", exemplars=True),
+        Line(SCRAPED.quantile(0.99, "wait_seconds"), "wait p99", "dark-orange", exemplars=True),
+        Line(SCRAPED.quantile(0.5, "use_seconds"), "use p50", "light-blue", exemplars=True),
+        Line(SCRAPED.quantile(0.99, "use_seconds"), "use p99", "dark-blue", exemplars=True),
     ]
     return graph("Wait and use", words, "s", lines)
 
@@ -157,7 +157,7 @@ def _queue() -> Builder:
     )
     lines = [
         Line('sum(<<pending_requests{phase="queued"}>>)', "queued now", "light-orange"),
-        Line(total_rate("queue_seconds_total"), "queued, mean", "dark-orange"),
+        Line(SCRAPED.total_rate("queue_seconds_total"), "queued, mean", "dark-orange"),
     ]
     return graph("Callers in the queue", words, "short", lines)
 
@@ -236,9 +236,9 @@ def _traffic() -> Builder:
         "checkouts below acquires: callers fail or wait. Checkins below checkouts: connections do not come back, hunt the leak.",
     )
     lines = [
-        Line(total_rate("acquires_total"), "acquires", "yellow"),
-        Line(total_rate("checkouts_total"), "checkouts", "blue"),
-        Line(total_rate("checkins_total"), "checkins", "green"),
+        Line(SCRAPED.total_rate("acquires_total"), "acquires", "yellow"),
+        Line(SCRAPED.total_rate("checkouts_total"), "checkouts", "blue"),
+        Line(SCRAPED.total_rate("checkins_total"), "checkins", "green"),
     ]
     return graph("Acquires, checkouts and checkins", words, "reqps", lines)
 
@@ -250,9 +250,9 @@ def _failures() -> Builder:
         "timeouts: the pool is full. Cancelled: callers have a shorter patience. Failed: the database refuses or cannot be reached.",
     )
     lines = [
-        Line(f"{total_rate('timeouts_total')} > 0", "timeouts", "red"),
-        Line(f"{total_rate('cancelled_acquires_total')} > 0", "cancelled", "yellow"),
-        Line(f"{total_rate('failed_acquires_total')} > 0", "failed", "purple"),
+        Line(f"{SCRAPED.total_rate('timeouts_total')} > 0", "timeouts", "red"),
+        Line(f"{SCRAPED.total_rate('cancelled_acquires_total')} > 0", "cancelled", "yellow"),
+        Line(f"{SCRAPED.total_rate('failed_acquires_total')} > 0", "failed", "purple"),
     ]
     return graph("Acquires without a connection", words, "reqps", lines, bars=True, empty="No errors")
 

@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a label that the alerts were given; only alerts with it are shown",
     )
+    parser.add_argument(
+        "--recorded",
+        action="store_true",
+        help="make the dashboard of all pools of what the rules record, for many instances; load the rules of "
+        "`pool-exporter alerts` first, with the same options",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -90,6 +96,12 @@ def execute(arguments: argparse.Namespace) -> int:
 def _words(arguments: argparse.Namespace) -> Words:
     labels = pairs_of("--label", arguments.label, "team=payments")
     try:
-        return words_for(arguments.vocabulary, arguments.selector, labels_of(arguments.group_by), labels)
+        return words_for(
+            arguments.vocabulary,
+            arguments.selector,
+            labels_of(arguments.group_by),
+            labels,
+            arguments.recorded,
+        )
     except (TypeError, ValueError) as error:
         raise CommandError(in_the_words_of_a_command(str(error))) from error

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from pool_exporter.dashboards.options import words_for
 from pool_exporter.dashboards.spelling import Words
-from pool_exporter.dashboards.templates import NAMES, TEMPLATES, dashboard, dashboards, text_of
+from pool_exporter.dashboards.templates import FROM_RECORDED, NAMES, TEMPLATES, dashboard, dashboards, text_of
 
-__all__ = ["NAMES", "TEMPLATES", "Words", "dashboard", "dashboards", "text_of", "words_for"]
+__all__ = ["FROM_RECORDED", "NAMES", "TEMPLATES", "Words", "dashboard", "dashboards", "text_of", "words_for"]

@@ -21,6 +21,7 @@ def words_for(
     selector: str = "",
     group_by: Sequence[str] = ("job", "pool"),
     labels: Mapping[str, str] | None = None,
+    recorded: bool = False,
 ) -> Words:
     """Return the words of one installation; each argument is an option of `pool-exporter dashboards`.
 
@@ -57,6 +58,7 @@ def words_for(
         ", ".join(matcher.spelled(matcher.label) for matcher in checked.matchers),
         tuple(checked.group_by),
         tuple(checked.labels.items()),
+        recorded,
     )
 
 

@@ -2,6 +2,7 @@
 
 - `<<connections{state="used"}>>`: a metric of the catalogue with its labels, and with the matchers of
   the dashboard's variables; of a histogram with `_bucket`, `_count` or `_sum`.
+- `<<job_pool:connections:sum{state="used"}>>`: what the rules record of a metric, for each pool of a job.
 - `<<acquires_total before pool>>`: the same with the variables that come before one only.
 - `<<ALERTS>>`: the firing alerts of this package's rules, by the variables that an alert has.
 - `<<by>>`, `<<legend>>`: the labels that make a pool, for `by (…)` and for a legend.
@@ -16,13 +17,19 @@ import re
 from dataclasses import dataclass
 
 from pool_exporter.catalogue import CATALOGUE
+from pool_exporter.rules import RECORDINGS
+from pool_exporter.rules.words import Words as RuleWords
 from pool_exporter.vocabularies import PROMETHEUS, Vocabulary
 
 TOKEN = re.compile(r"<<(.+?)>>")
 _METRIC = re.compile(
     r"(?P<name>\w+?)(?P<suffix>_bucket|_count|_sum)?(?:\{(?P<matchers>.+)\})?(?: before (?P<before>\w+))?"
 )
+_RECORDED = re.compile(
+    r"job_pool:(?P<name>\w+):(?P<operation>\w+)(?:\{(?P<matchers>.+)\})?(?: before (?P<before>\w+))?"
+)
 _MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)("(?:[^"\\]|\\.)*")')
+_RECORDINGS = {(one.metric, one.operation): one for one in RECORDINGS.values() if one.level == "job_pool"}
 _HISTOGRAMS = {metric.name for metric in CATALOGUE if metric.kind == "histogram"}
 _ALERTS = "SQLAlchemyPool.+"
 
@@ -36,12 +43,14 @@ class Words:
       alert has too; "" for none.
     - `group_by`: the labels that make a pool, in the catalogue's words, `job` and `pool` among them.
     - `alert_labels`: labels that the rules give to each alert, by which alerts are found again.
+    - `recorded`: whether the dashboard of all pools asks recorded series, which know no instance.
     """
 
     vocabulary: Vocabulary = PROMETHEUS
     selector: str = ""
     group_by: tuple[str, ...] = ("job", "pool")
     alert_labels: tuple[tuple[str, str], ...] = ()
+    recorded: bool = False
 
     @property
     def extra(self) -> tuple[str, ...]:
@@ -51,7 +60,7 @@ class Words:
     @property
     def variables(self) -> tuple[str, ...]:
         """Return the variables that choose series, each narrowed by those before it."""
-        return (*self.extra, "job", "instance", "pool")
+        return (*self.extra, "job", *(() if self.recorded else ("instance",)), "pool")
 
     def spell(self, text: str) -> str:
         """Return a text of a template as this installation has it. Raises `KeyError` for an unknown metric."""
@@ -63,18 +72,25 @@ class Words:
         fixed = self._fixed().get(token)
         if fixed is not None:
             return fixed
+        found = _RECORDED.fullmatch(token)
+        if found is not None:
+            recording = _RECORDINGS[found["name"], found["operation"]]
+            return recording.name(RuleWords(self.vocabulary, self.group_by, ())) + self._braces(found)
         found = _METRIC.fullmatch(token)
         if found is None:
             raise KeyError(f"<<{token}>>: not a metric, label or word of a template")
         name, suffix = found["name"], found["suffix"] or ""
         if name not in _HISTOGRAMS:
             name, suffix = name + suffix, ""
+        return self.vocabulary.metric(name) + suffix + self._braces(found)
+
+    def _braces(self, found: re.Match[str]) -> str:
         own = [
             f"{self.vocabulary.label(label)}{operator}{value}"
             for label, operator, value in _MATCHER.findall(found["matchers"] or "")
         ]
         matchers = ", ".join([*self._selected(found["before"]), *own])
-        return self.vocabulary.metric(name) + suffix + (f"{{{matchers}}}" if matchers else "")
+        return f"{{{matchers}}}" if matchers else ""
 
     def _fixed(self) -> dict[str, str]:
         labels = [self.vocabulary.label(label) for label in self.group_by]
@@ -91,7 +107,8 @@ class Words:
         }
 
     def _leading(self, where: str) -> str:
-        kept = [f"${{{name}:queryparam}}" for name in ("datasource", "traces", "instance")]
+        names = ("datasource", "traces", *(() if self.recorded else ("instance",)))
+        kept = [f"${{{name}:queryparam}}" for name in names]
         return "&".join([*kept, *(f"var-{name}=${{{where}.{name}:percentencode}}" for name in self.extra)])
 
     def _selected(self, before: str | None) -> list[str]:

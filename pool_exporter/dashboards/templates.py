@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from pool_exporter.dashboards.spelling import Words
 TEMPLATES = Path(__file__).parent / "templates"
 NAMES = ("fleet", "pool", "leak-hunt")
 """The dashboards, from the general to the specific; each is a file of this name."""
+FROM_RECORDED = ("fleet",)
+"""Those that there is a second template of, which asks recorded series; its file is in a directory of its own."""
 
 Json = dict[str, Any]
 
@@ -22,7 +25,9 @@ def dashboards(words: Words) -> dict[str, Json]:
 
 def dashboard(name: str, words: Words) -> Json:
     """Return one dashboard, ready for Grafana."""
-    template: Json = json.loads((TEMPLATES / f"{name}.json").read_text(encoding="utf-8"))
+    words = replace(words, recorded=words.recorded and name in FROM_RECORDED)
+    directory = TEMPLATES / "recorded" if words.recorded else TEMPLATES
+    template: Json = json.loads((directory / f"{name}.json").read_text(encoding="utf-8"))
     variables = template["templating"]["list"]
     place = next(index for index, variable in enumerate(variables) if variable["name"] == "job")
     variables[place:place] = [_like(variables[place], label) for label in words.extra]
@@ -37,7 +42,7 @@ def text_of(dashboard: Json) -> str:
 
 def _like(job: Json, label: str) -> Json:
     """Return a variable for a label as that of the job is."""
-    query = f"label_values(<<acquires_total before {label}>>, {label})"
+    query = job["query"].replace("before job>>, job)", f"before {label}>>, {label})")
     return {**job, "name": label, "label": label, "definition": query, "query": query}
 
 

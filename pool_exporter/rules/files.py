@@ -10,7 +10,7 @@ from pool_exporter.rules.contradictions import check_storm
 from pool_exporter.rules.numbers import written
 from pool_exporter.rules.optional import OPTIONAL
 from pool_exporter.rules.options import ALERTS, RuleOptions
-from pool_exporter.rules.recording import GROUP, HISTOGRAMS, INSTANCE, PRESENCE, REASONS, Recording
+from pool_exporter.rules.recording import FLEET, GROUP, HISTOGRAMS, INSTANCE, PRESENCE, REASONS, Recording
 from pool_exporter.rules.settings import Value
 from pool_exporter.rules.standard import STANDARD
 
@@ -36,6 +36,7 @@ def rule_file(options: RuleOptions, which: Which = "default") -> dict[str, Any]:
             _group(options, "recording", _recordings(options, INSTANCE)),
             _group(options, "alerts", alerts),
             _group(options, "dashboards", _recordings(options, GROUP)),
+            _group(options, "fleet", _recordings(options, FLEET)),
             _group(options, "reasons", _recordings(options, REASONS), slower=2),
             *(
                 _group(

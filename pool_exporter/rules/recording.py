@@ -164,6 +164,10 @@ def _group_sum(metric: str, *labels: str) -> Expression:
     return expression
 
 
+def _group_max(metric: str) -> Expression:
+    return lambda made: f"max by ({made.words.group}) ({made.words.metric(metric)})"
+
+
 def _of_recorded(key: str, operation: str = "sum") -> Expression:
     return lambda made: f"{operation} by ({made.words.group}) ({recorded(made.words, key)})"
 
@@ -192,7 +196,15 @@ def _histogram(metric: str) -> Recording:
 
 
 def _server_maxima(made: Made) -> str:
-    """Return what each server may get; `info` says which it is, and has the value 1.
+    return _by_server(made, recorded(made.words, "connections_max"))
+
+
+def _server_connections(made: Made) -> str:
+    return _by_server(made, _instance_sum("connections")(made))
+
+
+def _by_server(made: Made, each: str) -> str:
+    """Return what each server gets of what each instance has; `info` says which it is, and has the value 1.
 
     One of an instance's: after a restart that changed it, what was pushed before may linger.
     """
@@ -200,7 +212,7 @@ def _server_maxima(made: Made) -> str:
     server = words.label("server")
     return (
         f"sum by ({words.group}, {server}) (\n"
-        f"  {recorded(words, 'connections_max')}\n"
+        f"  {each}\n"
         f"  * on ({words.instance}) group_left ({server})\n"
         f"  topk by ({words.instance}) (1, {words.metric('info')})\n"
         ")"
@@ -235,9 +247,21 @@ GROUP = (
 )
 """What keeps dashboards off raw series, and what opt-in alerts look back over for long."""
 
+FLEET = (
+    Recording("oldest_use", "job_pool", "oldest_use_seconds", "max", _group_max("oldest_use_seconds")),
+    Recording(
+        "oldest_pending", "job_pool", "oldest_pending_seconds", "max", _group_max("oldest_pending_seconds")
+    ),
+    Recording("group_aged", "job_pool", "aged_uses", "sum", _group_sum("aged_uses", "age")),
+    Recording("last_start", "job_pool", "start_time_seconds", "max", _group_max("start_time_seconds")),
+    _of_group("server_connections", "server_connections", "sum", _server_connections),
+    _rate("leaks_collected_total"),
+)
+"""What else the dashboard of all pools shows."""
+
 REASONS = (_rate("closes_total", "reason"),)
 HISTOGRAMS = (_histogram("wait_seconds"), _histogram("use_seconds"), _histogram("connect_seconds"))
 """Both the same, but by far the most series, so recorded less often, and each by itself."""
 
-RECORDINGS = {one.key: one for one in (*INSTANCE, *PRESENCE, *GROUP, *REASONS, *HISTOGRAMS)}
+RECORDINGS = {one.key: one for one in (*INSTANCE, *PRESENCE, *GROUP, *FLEET, *REASONS, *HISTOGRAMS)}
 """Every recording, by the key that alerts and dashboards refer to it with."""

@@ -107,6 +107,7 @@ def test_alerts_can_be_switched_off() -> None:
         for name in (
             "recording",
             "dashboards",
+            "fleet",
             "reasons",
             "wait_histogram",
             "use_histogram",
@@ -170,7 +171,7 @@ def test_the_time_scale_divides_every_duration() -> None:
     """Windows, waits and the interval of evaluation shrink together; counts do not."""
     options = RuleOptions(time_scale=60)
     content = rule_file(options)
-    assert [group["interval"] for group in content["groups"]] == ["500ms"] * 3 + ["1s"] * 4 + ["5s"]
+    assert [group["interval"] for group in content["groups"]] == ["500ms"] * 4 + ["1s"] * 4 + ["5s"]
     leak = alerts_in(options)["ExhaustedByLeak"]
     assert leak["for"] == "2s"
     assert "[5s]" in leak["expr"]

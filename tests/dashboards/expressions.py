@@ -11,6 +11,8 @@ import promql_parser as promql
 
 from pool_exporter.catalogue import CATALOGUE, Metric
 from pool_exporter.dashboards import Words
+from pool_exporter.rules import RECORDINGS, RuleOptions
+from pool_exporter.rules.recording import Recording
 
 RATE_INTERVAL = timedelta(seconds=12345)
 """Stands for `$__rate_interval`, which the parser does not know."""
@@ -65,6 +67,12 @@ def selected(expr: str) -> set[str]:
     return {str(node.name) for node, _ in walked(parsed(expr)) if isinstance(node, promql.VectorSelector)}
 
 
+def recorded(words: Words) -> dict[str, Recording]:
+    """Return what the rules record for each pool of a job, by the name of the series."""
+    rules = RuleOptions(vocabulary=words.vocabulary.name).words
+    return {one.name(rules): one for one in RECORDINGS.values() if one.level == "job_pool"}
+
+
 def most_series(expr: str) -> float:
     """Return how many series an expression can give at most, infinity if nothing bounds them."""
     return _most(parsed(expr))
@@ -105,24 +113,51 @@ def _of_selector(node: Any, above: tuple[Any, ...], words: Words) -> Iterator[st
     for name in words.variables:
         if matchers.get(words.vocabulary.label(name)) != ("Re", f"${name}"):
             yield f'{node.name} lacks {words.vocabulary.label(name)}=~"${name}"'
-    metric, suffix = _named(str(node.name), words)
-    if metric is None:
-        yield f"{node.name} is not in the catalogue"
+    recording = recorded(words).get(str(node.name))
+    if recording is not None:
+        yield from _of_recorded(node, above, recording)
+    metric, suffix = _named(str(node.name), words) if recording is None else _metric_of(recording)
+    if metric is None and recording is None:
+        yield f"{node.name} is {'not recorded' if ':' in node.name else 'not in the catalogue'}"
         return
-    known = {words.vocabulary.label(label) for label in (*metric.labels, *words.variables)}
+    if words.recorded and recording is None:
+        yield f"{node.name} is scraped, not recorded"
+    yield from _of_labels(node, matchers, metric, words)
+    if recording is None and metric is not None:
+        yield from _of_counting(node, above, metric, suffix, words)
+
+
+def _of_labels(
+    node: Any, matchers: dict[str, tuple[str, str]], metric: Metric | None, words: Words
+) -> Iterator[str]:
+    labels, values = (metric.labels, metric.values) if metric is not None else (("server",), ())
+    known = {words.vocabulary.label(label) for label in (*labels, *words.variables)}
     known |= set(re.findall(r"(\w+)\s*[=!]", words.selector))
     for label in matchers.keys() - known:
         yield f"{node.name} has no label {label}"
     for label, (operator, value) in matchers.items():
-        if (
-            metric.values
-            and label == words.vocabulary.label(metric.labels[0])
-            and operator in ("Equal", "Re")
-        ):
+        if values and label == words.vocabulary.label(labels[0]) and operator in ("Equal", "Re"):
             for one in value.split("|"):
-                if one not in metric.values:
+                if one not in values:
                     yield f"{node.name} has no {label}={one!r}"
-    yield from _of_counting(node, above, metric, suffix, words)
+
+
+def _metric_of(recording: Recording) -> tuple[Metric | None, str]:
+    """Return the metric that is recorded, none for what the rules have a word of their own for."""
+    return next(
+        (one for one in CATALOGUE if one.name == recording.metric and not recording.derived), None
+    ), ""
+
+
+def _of_recorded(node: Any, above: tuple[Any, ...], recording: Recording) -> Iterator[str]:
+    """Yield what is wrong with a use of a recorded series: it is a sum, a maximum or a rate already."""
+    if any(isinstance(one, promql.Call) and one.func.name in RATES for one in above):
+        yield f"{node.name} is no count: its rate means nothing"
+    sums = [one for one in above if isinstance(one, promql.AggregateExpr) and one.param is None]
+    if not sums:
+        yield f"{node.name} is not aggregated: other labels of its rules would tell one pool apart"
+    if recording.operation.startswith("bucket_"):
+        yield from _not_by_le(node, sums)
 
 
 def _of_counting(
@@ -138,8 +173,12 @@ def _of_counting(
         yield f"{node.name} has no series of this name"
     if suffix == "_bucket":
         sums = [one for one in above if isinstance(one, promql.AggregateExpr)]
-        if not sums or sums[-1].modifier is None or "le" not in sums[-1].modifier.labels:
-            yield f"{node.name} is not summed by le"
+        yield from _not_by_le(node, sums)
+
+
+def _not_by_le(node: Any, sums: list[Any]) -> Iterator[str]:
+    if not sums or sums[-1].modifier is None or "le" not in sums[-1].modifier.labels:
+        yield f"{node.name} is not summed by le"
 
 
 def _is_first(above: tuple[Any, ...]) -> bool:

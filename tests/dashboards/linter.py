@@ -9,7 +9,7 @@ from typing import Any
 
 from pool_exporter.dashboards import Words
 
-from .expressions import complaints, most_series
+from .expressions import complaints, most_series, recorded, selected
 
 Json = dict[str, Any]
 WIDTH = 24
@@ -84,6 +84,10 @@ def _of_variables(dashboard: Json, words: Words) -> Iterator[str]:
         for key, value in wanted.items():
             if variable.get(key) != value:
                 yield f"variable {name}: {key} is {variable.get(key)!r}, not {value!r}"
+        found = re.fullmatch(r"label_values\((.+), \w+\)", variable["query"])
+        asked = selected(found[1]) if found else set()
+        if words.recorded and not asked <= recorded(words).keys():
+            yield f"variable {name}: asks {sorted(asked)}, which is not recorded"
         if variable["query"] != variable["definition"]:
             yield f"variable {name}: definition is another than the query"
         for other in earlier:
@@ -197,9 +201,13 @@ def _of_graph(panel: Json) -> Iterator[str]:
             if properties.get("custom.stacking", {}).get("mode") != "none":
                 yield f"the dashed {override['matcher']['options']} is stacked"
     for target in panel["targets"]:
+        of_rules = "job_pool:" in target["expr"]
+        if of_rules and target["exemplar"]:
+            yield f"{target['legendFormat']}: what is recorded has no exemplars"
         if (
             "histogram_quantile" in target["expr"]
             and not target["exemplar"]
+            and not of_rules
             and "stale" not in target["expr"]
         ):
             yield f"{target['legendFormat']}: a duration without exemplars"

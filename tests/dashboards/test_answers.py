@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -211,6 +210,30 @@ def series_of(key: str) -> str:
     return f"{P}{metric}{{{inner}}}"
 
 
+def judged(
+    directory: Path, interval: str, series: dict[str, str], expr: str, moment: str, expected: list[float]
+) -> None:
+    """Let promtool compare the sum of an expression's answer with what is expected: one number, or nothing."""
+    samples = [{"labels": "{}", "value": value} for value in expected]
+    test = {
+        "interval": interval,
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": f"round(sum({expr}), 0.001)", "eval_time": moment, "exp_samples": samples}
+        ],
+    }
+    file = directory / "test.yml"
+    content = {
+        "evaluation_interval": "5s",
+        "rule_files": [],
+        "tests": [test],
+    }  # samples are read as far as that
+    file.write_text(json.dumps(content))
+    promtool = need_tool("promtool", "prometheus")
+    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr + expr
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_query_answers(tmp_path: Path, name: str) -> None:
     """Each query gives exactly what its panel says that it shows."""
@@ -218,15 +241,31 @@ def test_a_query_answers(tmp_path: Path, name: str) -> None:
     words = Words(VOCABULARIES["prometheus"])
     (target,) = (one for one in panel_of(which, title, words)["targets"] if one["legendFormat"] == legend)
     expr = substituted(target["expr"], choosing(words), step=15, seconds=3600, scrape=15)
-    test: dict[str, Any] = {
-        "interval": "15s",
-        "input_series": [{"series": series_of(key), "values": values} for key, values in series.items()],
-        "promql_expr_test": [{"expr": f"round(sum({expr}), 0.001)", "eval_time": moment, "exp_samples": []}],
+    judged(
+        tmp_path,
+        "15s",
+        {series_of(key): values for key, values in series.items()},
+        expr,
+        moment,
+        expected,
+    )
+
+
+@pytest.mark.parametrize(
+    ("moment", "state"),
+    [("10m45s", 2), ("10m55s", 2), ("11m5s", 0)],
+    ids=["within a rate's window", "between two evaluations", "after the next"],
+)
+def test_a_queue_is_remembered_where_rules_are_evaluated_more_seldom_than_scrapes(
+    tmp_path: Path, moment: str, state: int
+) -> None:
+    """With a scrape each 5 s and an evaluation each 30 s, callers that queued at 10:30 count until 11:00."""
+    words = Words(recorded=True)
+    (target,) = panel_of("fleet", "State of each pool", words)["targets"]
+    expr = substituted(target["expr"], choosing(words), step=5, seconds=3600, scrape=5)
+    labels = 'job="shop",pool="main"'
+    series = {
+        f'job_pool:{P}pending_requests:sum{{{labels},phase="queued"}}': "4x21 0x40",
+        f'job_pool:{P}connections:sum{{{labels},state="used"}}': "3x60",
     }
-    if expected:
-        test["promql_expr_test"][0]["exp_samples"] = [{"labels": "{}", "value": expected[0]}]
-    file = tmp_path / "test.yml"
-    file.write_text(json.dumps({"rule_files": [], "tests": [test]}))
-    promtool = need_tool("promtool", "prometheus")
-    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr + expr
+    judged(tmp_path, "30s", series, expr, moment, [state])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pool_exporter.cli import main
-from pool_exporter.dashboards import NAMES
+from pool_exporter.dashboards import FROM_RECORDED, NAMES
 
 from .linter import panels_of
 
@@ -44,6 +44,45 @@ def test_it_writes_the_committed_dashboards(run: Run, tmp_path: Path, vocabulary
     for name in NAMES:
         committed = ROOT / "dashboards" / vocabulary / f"{name}.json"
         assert (out / f"{name}.json").read_text("utf-8") == committed.read_text("utf-8")
+
+
+@pytest.mark.parametrize("vocabulary", ["prometheus", "opentelemetry"])
+def test_it_writes_the_fleet_of_recorded_series(run: Run, tmp_path: Path, vocabulary: str) -> None:
+    """With --recorded the dashboard of all pools is the one that reads what rules recorded; the others stay."""
+    code, printed, errors = run("--out", str(tmp_path), "--vocabulary", vocabulary, "--recorded")
+    assert (code, errors) == (0, "")
+    assert printed.splitlines() == [str(tmp_path / f"{name}.json") for name in NAMES]
+    for name in NAMES:
+        committed = ROOT / "dashboards" / ("recorded" if name in FROM_RECORDED else "") / vocabulary
+        assert (tmp_path / f"{name}.json").read_text("utf-8") == (committed / f"{name}.json").read_text(
+            "utf-8"
+        )
+
+
+def test_selector_and_grouping_go_into_the_queries_of_recorded_series(run: Run, tmp_path: Path) -> None:
+    """Recorded series are narrowed as scraped ones are, by the labels that the rules leave; the link drops the rest."""
+    code, _, errors = run(
+        *("--out", str(tmp_path), "--recorded", "--selector", 'cluster="prod"'),
+        *("--group-by", "cluster,job,pool"),
+    )
+    assert (code, errors) == (0, "")
+    made = json.loads((tmp_path / "fleet.json").read_text("utf-8"))
+    variables = {one["name"]: one for one in made["templating"]["list"]}
+    assert list(variables) == ["datasource", "cluster", "job", "pool", "traces", "limit"]
+    series = "job_pool:sqlalchemy_pool_acquires:rate5m"
+    assert variables["cluster"]["query"] == f'label_values({series}{{cluster="prod"}}, cluster)'
+    assert variables["job"]["query"] == f'label_values({series}{{cluster="prod", cluster=~"$cluster"}}, job)'
+    (used,) = (one for one in panels_of(made) if one["title"] == "Pools")
+    assert used["targets"][0]["expr"] == (
+        "sum by (cluster, job, pool) (job_pool:sqlalchemy_pool_connections:sum{"
+        'cluster="prod", cluster=~"$cluster", job=~"$job", pool=~"$pool", state="used"})'
+    )
+    (states,) = (one for one in panels_of(made) if one["title"] == "State of each pool")
+    assert states["fieldConfig"]["defaults"]["links"][0]["url"] == (
+        "/d/sqlalchemy-pool?${datasource:queryparam}&${traces:queryparam}"
+        "&var-cluster=${__field.labels.cluster:percentencode}&var-job=${__field.labels.job:percentencode}"
+        "&var-pool=${__field.labels.pool:percentencode}&${__url_time_range}"
+    )
 
 
 def test_selector_grouping_and_labels_go_into_the_queries(run: Run, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pool_exporter.dashboards import NAMES, TEMPLATES, Words, dashboards, text_of
+from pool_exporter.dashboards import FROM_RECORDED, NAMES, TEMPLATES, Words, dashboard, dashboards, text_of
 from pool_exporter.vocabularies import VOCABULARIES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -43,9 +43,20 @@ def test_a_committed_dashboard_is_its_template_spelled(vocabulary: str, name: st
     assert "<<" not in text_of(made)
 
 
+@pytest.mark.parametrize("name", FROM_RECORDED)
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
+def test_a_committed_dashboard_of_recorded_series_is_its_template_spelled(vocabulary: str, name: str) -> None:
+    """It stands in a directory of its own, since it has the uid of the one that it takes the place of."""
+    made = dashboard(name, Words(VOCABULARIES[vocabulary], recorded=True))
+    committed = ROOT / "dashboards" / "recorded" / vocabulary / f"{name}.json"
+    assert committed.read_text("utf-8") == text_of(made)
+    assert "<<" not in text_of(made)
+    assert made["uid"] == dashboard(name, Words(VOCABULARIES[vocabulary]))["uid"]
+
+
 @needs_the_sdk
 @pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")  # Grafana 12 reads both
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *(f"recorded/{name}" for name in FROM_RECORDED)])
 def test_grafanas_model_loses_no_key(name: str) -> None:
     """Read into the SDK's model and written again, a dashboard has every key that it had."""
     from grafana_foundation_sdk.cog.encoder import JSONEncoder

@@ -37,7 +37,12 @@ COMPILER = (
 
 
 def every_dashboard() -> list[Json]:
-    return [one for vocabulary in VOCABULARIES.values() for one in dashboards(Words(vocabulary)).values()]
+    return [
+        one
+        for vocabulary in VOCABULARIES.values()
+        for recorded in (False, True)
+        for one in dashboards(Words(vocabulary, recorded=recorded)).values()
+    ]
 
 
 def units_in(dashboard: Json) -> set[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pool_exporter.dashboards import NAMES, Words, dashboard
+from pool_exporter.dashboards import FROM_RECORDED, NAMES, Words, dashboard
 from pool_exporter.vocabularies import PROMETHEUS, VOCABULARIES
 
 from .linter import lint, panels_of
@@ -22,15 +23,19 @@ GROUPINGS = {
     ),
     "with labels of alerts": Words(alert_labels=(("team", 'a "b" \\ c'),)),
 }
+CASES = [
+    (vocabulary, grouping, recorded, name)
+    for vocabulary in VOCABULARIES
+    for grouping in GROUPINGS
+    for recorded, names in ((False, NAMES), (True, FROM_RECORDED))
+    for name in names
+]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("grouping", GROUPINGS)
-@pytest.mark.parametrize("vocabulary", VOCABULARIES)
-def test_a_dashboard_keeps_every_rule(vocabulary: str, grouping: str, name: str) -> None:
+@pytest.mark.parametrize(("vocabulary", "grouping", "recorded", "name"), CASES)
+def test_a_dashboard_keeps_every_rule(vocabulary: str, grouping: str, recorded: bool, name: str) -> None:
     """Whatever the vocabulary, selector, grouping and labels are, the linter has nothing to say."""
-    given = GROUPINGS[grouping]
-    words = Words(VOCABULARIES[vocabulary], given.selector, given.group_by, given.alert_labels)
+    words = replace(GROUPINGS[grouping], vocabulary=VOCABULARIES[vocabulary], recorded=recorded)
     assert lint(dashboard(name, words), words) == []
 
 
@@ -295,6 +300,48 @@ MISTAKES: dict[str, tuple[Callable[[Json], object], str]] = {
         "states do not link down",
     ),
 }
+
+
+R = '{job=~"$job", pool=~"$pool"}'
+J = "job_pool:sqlalchemy_pool_"
+RECORDED_MISTAKES: dict[str, tuple[Callable[[Json], object], str]] = {
+    "a scraped series": (asks(f"sum({P}overflow{R})"), "is scraped, not recorded"),
+    "a scraped start": (
+        lambda made: made["annotations"]["list"][1]["target"].update(expr=f"{P}start_time_seconds{R}"),
+        "is scraped, not recorded",
+    ),
+    "a scraped choice": (
+        lambda made: variable(made, "job").update(
+            query=f"label_values({P}processes, job)", definition=f"label_values({P}processes, job)"
+        ),
+        "variable job: asks ['sqlalchemy_pool_processes'], which is not recorded",
+    ),
+    "what no rule records": (asks(f"sum({J}overflow:sum{R})"), "is not recorded"),
+    "an unknown label": (asks(f'sum({J}timeouts:rate5m{R[:-1]}, state="used"}})'), "has no label state"),
+    "an unknown value": (asks(f'sum({J}connections:sum{R[:-1]}, state="busy"}})'), "has no state='busy'"),
+    "an instance": (asks(f'sum({J}timeouts:rate5m{R[:-1]}, instance="a"}})'), "has no label instance"),
+    "every pool": (asks(f'sum({J}timeouts:rate5m{{job=~"$job"}})'), 'lacks pool=~"$pool"'),
+    "the rate of a rate": (
+        asks(f"sum(rate({J}timeouts:rate5m{R}[$__rate_interval]))"),
+        "its rate means nothing",
+    ),
+    "one of several recorded": (asks(f"topk(5, {J}timeouts:rate5m{R})"), "is not aggregated"),
+    "buckets not by le": (asks(f"sum({J}wait_seconds_bucket:rate5m{R})"), "not summed by le"),
+    "exemplars of rules": (
+        lambda made: panel(made, "timeseries")["targets"][0].update(exemplar=True),
+        "what is recorded has no exemplars",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RECORDED_MISTAKES)
+def test_the_linter_notices_what_recorded_series_do_not_have(kind: str) -> None:
+    """Of a dashboard of recorded series, one mistake is found and named."""
+    mistake, complaint = RECORDED_MISTAKES[kind]
+    words = Words(recorded=True)
+    made = copy.deepcopy(dashboard("fleet", words))
+    mistake(made)
+    assert re.search(re.escape(complaint), "\n".join(lint(made, words))), lint(made, words)
 
 
 def first_with(mistake: Callable[[Json], object]) -> tuple[Json, Words]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pool_exporter.dashboards import NAMES, Words, dashboard
+from pool_exporter.dashboards import FROM_RECORDED, NAMES, Words, dashboard
 from pool_exporter.rules import RuleOptions
 from pool_exporter.vocabularies import VOCABULARIES
 
@@ -110,8 +110,12 @@ INNOCENT = {
 }
 
 
-def words_of(vocabulary: str) -> Words:
-    return Words(VOCABULARIES[vocabulary])
+DASHBOARDS = [*((name, False) for name in NAMES), *((name, True) for name in FROM_RECORDED)]
+"""Every dashboard, and whether it is made of recorded series."""
+
+
+def words_of(vocabulary: str, recorded: bool = False) -> Words:
+    return Words(VOCABULARIES[vocabulary], recorded=recorded)
 
 
 def panel_of(name: str, title: str, words: Words) -> Json:
@@ -144,13 +148,13 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("chosen", CHOICES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "recorded"), DASHBOARDS)
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 def test_every_query_is_answered(
-    servers: Servers, plays: Plays, vocabulary: str, name: str, chosen: str
+    servers: Servers, plays: Plays, vocabulary: str, name: str, recorded: bool, chosen: str
 ) -> None:
     """With one, several and all values chosen each query succeeds; of all, each gives something."""
-    words = words_of(vocabulary)
+    words = words_of(vocabulary, recorded)
     start, end = whole(plays)
     silent = []
     for panel in panels_of(dashboard(name, words)):
@@ -201,13 +205,13 @@ def test_every_variable_offers_what_there_is(
     assert offered("pool", choosing(words, job=[EMPTY, GONE])) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "recorded"), DASHBOARDS)
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 def test_a_job_without_pools_shows_nothing_and_breaks_nothing(
-    servers: Servers, plays: Plays, vocabulary: str, name: str
+    servers: Servers, plays: Plays, vocabulary: str, name: str, recorded: bool
 ) -> None:
     """Of an instance with no data, and of one that is gone, each query is answered with nothing."""
-    words = words_of(vocabulary)
+    words = words_of(vocabulary, recorded)
     for panel in panels_of(dashboard(name, words)):
         for target in panel["targets"]:
             found = answer(servers[vocabulary], target, choosing(words, job=[EMPTY, GONE]), *whole(plays))
@@ -218,13 +222,13 @@ def test_a_job_without_pools_shows_nothing_and_breaks_nothing(
             )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "recorded"), DASHBOARDS)
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 def test_a_pool_with_an_awkward_name_is_found_alone(
-    servers: Servers, plays: Plays, vocabulary: str, name: str
+    servers: Servers, plays: Plays, vocabulary: str, name: str, recorded: bool
 ) -> None:
     """Quotes, backslashes, dollars, braces and Unicode in the chosen pool's name select that pool."""
-    words = words_of(vocabulary)
+    words = words_of(vocabulary, recorded)
     choice = choosing(words, pool=[AWKWARD])
     label = words.vocabulary.label("pool")
     named = set()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pool_exporter.dashboards import NAMES, Words, dashboard
+from pool_exporter.dashboards import FROM_RECORDED, NAMES, Words, dashboard
 from tests.demo.running import ending, until
 from tests.support import free_port, need_tool
 
@@ -18,7 +18,7 @@ from .grafana import answer, asked, choosing
 from .linter import panels_of
 from .test_queries import Plays, Servers, whole
 
-EVERYTHING = '{__name__=~"sqlalchemy_pool_.+|ALERTS"}[5m]'
+EVERYTHING = '{__name__=~"sqlalchemy_pool_.+|job_pool:.+|ALERTS"}[5m]'
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +64,17 @@ def _ready(url: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_query_gives_something(victoria: str, plays: Plays, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "recorded"), [*((name, False) for name in NAMES), *((name, True) for name in FROM_RECORDED)]
+)
+def test_every_query_gives_something(victoria: str, plays: Plays, name: str, recorded: bool) -> None:
     """No query is refused, and none is without an answer."""
     start, end = (round(moment) for moment in whole(plays))
+    words = Words(recorded=recorded)
     silent = [
         (panel["title"], target["legendFormat"])
-        for panel in panels_of(dashboard(name, Words()))
+        for panel in panels_of(dashboard(name, words))
         for target in panel["targets"]
-        if not answer(victoria, target, choosing(Words()), start, end)
+        if not answer(victoria, target, choosing(words), start, end)
     ]
     assert silent == []
