@@ -159,6 +159,7 @@ def test_rules_are_evaluated_over_fleets_of_two_sizes() -> None:
                 "alerts",
                 "opt_in_alerts",
                 "dashboards",
+                "fleet",
                 "reasons",
                 "wait_histogram",
                 "use_histogram",

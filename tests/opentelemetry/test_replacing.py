@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
@@ -36,9 +37,13 @@ DELTA = dict.fromkeys(
 
 @pytest.fixture(autouse=True)
 def instrumentor(monkeypatch: pytest.MonkeyPatch) -> Iterator[PoolInstrumentor]:
-    """The one instrumentor of the process, off again at the end; nothing was said yet, and no engine is left."""
+    """The one instrumentor of the process, off again at the end; nothing was said yet, and other tests' engines are left alone."""
     gc.collect()
+    others = weakref.WeakSet(existing_engines())
     monkeypatch.setattr(PROCESS, "_said", set())
+    monkeypatch.setattr(
+        everywhere, "existing_engines", lambda: [one for one in existing_engines() if one not in others]
+    )
     found = PoolInstrumentor()
     yield found
     if found.is_instrumented_by_opentelemetry:
