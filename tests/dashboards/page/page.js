@@ -49,7 +49,7 @@ function ticks(parent) {
   const apart = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600].find((one) => long / one <= 8) ?? 7200;
   for (let time = Math.ceil(times[0] / apart) * apart; time < times.at(-1); time += apart) {
     const place = (time - times[0]) / long;
-    if (place > 0.03 && place < 0.97) element("span", axis, clock(time)).style.left = `${place * 100}%`;
+    if (place > 0.07 && place < 0.93) element("span", axis, clock(time)).style.left = `${place * 100}%`;
   }
 }
 
