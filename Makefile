@@ -7,8 +7,7 @@ BIN := $(VENV)/bin
 SQLALCHEMY_FLOOR := $(shell sed -n 's/^ *"SQLAlchemy>=\([0-9.]*\)",$$/\1/p' pyproject.toml)
 
 # What depends on SQLAlchemy's behaviour; the rest is tested once, on the newest version.
-SQLALCHEMY_TESTS := tests/scenarios tests/engines tests/neighbours tests/robustness tests/attribution tests/leaks \
-	tests/opentelemetry tests/test_instrument.py tests/test_privates.py
+SQLALCHEMY_TESTS := tests/capture tests/ledger tests/robustness tests/exporters/opentelemetry tests/instrumentation
 
 .PHONY: help demo test test-sqlalchemy print-sqlalchemy-floor system-packages lint format bench
 

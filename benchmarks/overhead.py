@@ -39,7 +39,7 @@ from _common import arguments, budget, machine, positive, report, summary, table
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from pool_exporter.demo.database import database
+from pool_exporter_lab.demo.database import database
 
 Block = Callable[[AsyncEngine, int], Awaitable[tuple[float, float]]]
 """Run so many cycles on an engine; return the seconds that took, by wall clock and of CPU."""

@@ -34,7 +34,7 @@ from typing import Any
 from _common import arguments, budget, machine, positive, report, table
 from _fleet import JOB, Fleet, long_windows, recorded_exposition, write_history
 
-from pool_exporter.rules import RuleOptions, rule_file
+from pool_exporter.monitoring.rules import RuleOptions, rule_file
 
 SCRAPE_SECONDS = 15.0
 KINDS = {

@@ -47,8 +47,8 @@ from sqlalchemy.pool import QueuePool
 
 from pool_exporter import instrument, metrics_app, owner
 from pool_exporter.catalogue import MAX_OWNERS
-from pool_exporter.demo.database import database
-from pool_exporter.demo.web import HOST, listen, served
+from pool_exporter_lab.demo.database import database
+from pool_exporter_lab.demo.web import HOST, listen, served
 
 Scrape = Callable[[], Awaitable[int]]
 """Scrape once; return the bytes of the body."""

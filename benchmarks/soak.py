@@ -32,7 +32,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pool_exporter import PoolSnapshot, instrument
-from pool_exporter.demo.database import database
+from pool_exporter_lab.demo.database import database
 
 WORKERS = 8
 POOL_SIZE = 5

@@ -38,7 +38,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import QueuePool
 
 from pool_exporter import instrument, metrics_app
-from pool_exporter.process import PROCESS
+from pool_exporter.instrumentation.runtime import PROCESS
 
 CHURN = 1000
 

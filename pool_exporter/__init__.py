@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pool_exporter.capture.attribution import Attribution
-from pool_exporter.instrument import instrument, snapshots
-from pool_exporter.instrumentation import Instrumentation
-from pool_exporter.leaks import LeakPolicy
-from pool_exporter.owners import owner
+from pool_exporter.capture.callers.attribution import Attribution
+from pool_exporter.capture.callers.owner import owner
+from pool_exporter.instrumentation.instrument import instrument, snapshots
+from pool_exporter.instrumentation.instrumentation import Instrumentation
+from pool_exporter.ledger.leak_policy import LeakPolicy
 from pool_exporter.records import (
     Exemplar,
     HeldConnection,
@@ -20,10 +20,10 @@ from pool_exporter.records import (
 )
 
 if TYPE_CHECKING:
-    from pool_exporter.everywhere import AllInstrumentation, instrument_all
-    from pool_exporter.middleware import OwnerMiddleware
+    from pool_exporter.capture.callers.middleware import OwnerMiddleware
+    from pool_exporter.instrumentation.instrument_all import AllInstrumentation, instrument_all
+    from pool_exporter.instrumentation.status import status_app
     from pool_exporter.serving import MetricsServer, metrics_app, start_server
-    from pool_exporter.status import status_app
 
 __all__ = [
     "AllInstrumentation",
@@ -49,13 +49,13 @@ __all__ = [
 
 
 _LATER = {
-    "AllInstrumentation": "pool_exporter.everywhere",
+    "AllInstrumentation": "pool_exporter.instrumentation.instrument_all",
     "MetricsServer": "pool_exporter.serving",
-    "OwnerMiddleware": "pool_exporter.middleware",
-    "instrument_all": "pool_exporter.everywhere",
+    "OwnerMiddleware": "pool_exporter.capture.callers.middleware",
+    "instrument_all": "pool_exporter.instrumentation.instrument_all",
     "metrics_app": "pool_exporter.serving",
     "start_server": "pool_exporter.serving",
-    "status_app": "pool_exporter.status",
+    "status_app": "pool_exporter.instrumentation.status",
 }
 """What not every process needs, and where it is: imported when it is first asked for."""
 

@@ -4,5 +4,5 @@ import pytest
 
 # Before anything imports them.
 pytest.register_assert_rewrite(
-    "tests.laws", "tests.postgres", "tests.engines.databases", "tests.scenarios.harness"
+    "tests.laws", "tests.postgres", "tests.capture.engines.databases", "tests.capture.scenarios.harness"
 )

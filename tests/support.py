@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository."""
 
 
 def need_tool(name: str, debian_package: str) -> str:

@@ -12,9 +12,9 @@ import pytest
 
 from pool_exporter import instrument, instrument_all, start_server, status_app
 from pool_exporter.catalogue import CATALOGUE, PREFIX
-from pool_exporter.vocabularies import OPENTELEMETRY
+from pool_exporter.catalogue.vocabularies import OPENTELEMETRY
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 

@@ -17,13 +17,14 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from pool_exporter import instrument, metrics_app, status_app
-from pool_exporter.demo.application import application
-from pool_exporter.demo.collector import collecting
-from pool_exporter.demo.scenarios import POLICY, SCENARIOS, Scenario
-from pool_exporter.demo.state import Shop
-from pool_exporter.demo.tables import prepare
-from pool_exporter.demo.workload import workload
+from pool_exporter.instrumentation import instrument
+from pool_exporter import metrics_app, status_app
+from pool_exporter_lab.demo.application import application
+from pool_exporter_lab.demo.collector import collecting
+from pool_exporter_lab.demo.scenarios import POLICY, SCENARIOS, Scenario
+from pool_exporter_lab.demo.state import Shop
+from pool_exporter_lab.demo.tables import prepare
+from pool_exporter_lab.demo.workload import workload
 
 PLAYED = {name: scenario for name, scenario in SCENARIOS.items() if not scenario.restarts}
 HIGHEST_PORT = 65535

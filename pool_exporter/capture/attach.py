@@ -16,14 +16,14 @@ from sqlalchemy.pool import Pool, QueuePool, StaticPool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
 from pool_exporter.capture import privates
-from pool_exporter.capture.attribution import Attribution, attributor
-from pool_exporter.capture.context import ATTRIBUTE, mark_of
+from pool_exporter.capture.callers.attribution import Attribution, attributor
 from pool_exporter.capture.dialect import wrap_dialect
 from pool_exporter.capture.listeners import listen_to_dialect, listen_to_pool
+from pool_exporter.capture.marks import ATTRIBUTE, mark_of
 from pool_exporter.capture.seam import is_followed, is_seam, reporting_creator, seam_class, share
 from pool_exporter.capture.tap import Tap
-from pool_exporter.ledger import Ledger
-from pool_exporter.uses import Entry
+from pool_exporter.ledger.ledger import Ledger
+from pool_exporter.ledger.uses import Entry
 
 
 def root_engine(engine: object) -> Engine | None:

@@ -6,10 +6,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from pool_exporter.capture.context import mark_of
 from pool_exporter.capture.errors import is_cancellation
+from pool_exporter.capture.marks import mark_of
 from pool_exporter.capture.tap import Tap
-from pool_exporter.uses import Entry
+from pool_exporter.ledger.uses import Entry
 
 _STATEMENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 

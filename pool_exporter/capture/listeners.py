@@ -10,9 +10,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.pool import Pool
 
-from pool_exporter.capture.context import mark_of
+from pool_exporter.capture.marks import mark_of
 from pool_exporter.capture.tap import Tap
-from pool_exporter.uses import Entry
+from pool_exporter.ledger.uses import Entry
 
 
 class PoolListeners:

@@ -22,9 +22,9 @@ from sqlalchemy.pool.base import _ConnectionFairy
 from sqlalchemy.util import queue as sqlalchemy_queue
 from sqlalchemy.util.queue import AsyncAdaptedQueue
 
-from pool_exporter.capture.context import ATTRIBUTE
+from pool_exporter.capture.marks import ATTRIBUTE
 from pool_exporter.capture.tap import Tap
-from pool_exporter.uses import Use
+from pool_exporter.ledger.uses import Use
 
 _SEAMS: weakref.WeakValueDictionary[type, type] = weakref.WeakValueDictionary()
 """The subclass made for each base class, for as long as an object has it."""

@@ -18,11 +18,11 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 from sqlalchemy.pool.base import _ConnectionFairy
 
-from pool_exporter.capture.attribution import nobody
-from pool_exporter.capture.context import ATTRIBUTE, mark_of, task_key
+from pool_exporter.capture.callers.attribution import nobody
 from pool_exporter.capture.errors import driver_error, is_cancellation, is_pool_timeout, passed_through
-from pool_exporter.ledger import Ledger
-from pool_exporter.uses import Entry, Use
+from pool_exporter.capture.marks import ATTRIBUTE, mark_of, task_key
+from pool_exporter.ledger.ledger import Ledger
+from pool_exporter.ledger.uses import Entry, Use
 
 _RESET = _ConnectionFairy._reset.__code__
 

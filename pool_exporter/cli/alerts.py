@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Iterable
 
-from pool_exporter.cli.choices import in_the_words_of_a_command, labels_of, pairs_of
+from pool_exporter.catalogue.vocabularies import VOCABULARIES
 from pool_exporter.cli.errors import CommandError
 from pool_exporter.cli.printing import in_utf8, write_line
-from pool_exporter.rules import (
+from pool_exporter.cli.rule_options import in_the_words_of_a_command, labels_of, pairs_of
+from pool_exporter.monitoring.rules import (
     ALERTS,
     SETTINGS,
     Manifest,
@@ -18,11 +19,10 @@ from pool_exporter.rules import (
     rendered,
     rendered_inhibition,
 )
-from pool_exporter.rules.checking import DATABASE_LIMIT
-from pool_exporter.rules.files import FILES
-from pool_exporter.rules.manifest import NAME
-from pool_exporter.rules.options import DASHBOARD, FORMATS, RUNBOOKS
-from pool_exporter.vocabularies import VOCABULARIES
+from pool_exporter.monitoring.rules.checking import DATABASE_LIMIT
+from pool_exporter.monitoring.rules.files import FILES
+from pool_exporter.monitoring.rules.manifest import NAME
+from pool_exporter.monitoring.rules.options import DASHBOARD, FORMATS, RUNBOOKS
 
 HELP = "print alerting and recording rules for Prometheus"
 DESCRIPTION = (

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pool_exporter.catalogue import CATALOGUE, MAX_OWNERS, Detail, series_per_pool
 from pool_exporter.cli.errors import CommandError
 from pool_exporter.cli.printing import write_line
-from pool_exporter.rules.durations import seconds_of
-from pool_exporter.rules.series import recorded_series
+from pool_exporter.monitoring.rules.durations import seconds_of
+from pool_exporter.monitoring.rules.series import recorded_series
 
 HELP = "tell how many series and samples a second a fleet makes"
 DESCRIPTION = (

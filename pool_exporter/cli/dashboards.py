@@ -8,12 +8,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pool_exporter.cli.choices import in_the_words_of_a_command, labels_of, pairs_of
+from pool_exporter.catalogue.vocabularies import VOCABULARIES
 from pool_exporter.cli.errors import CommandError
 from pool_exporter.cli.printing import write_line
-from pool_exporter.dashboards import Words, dashboards, text_of, words_for
-from pool_exporter.vocabularies import VOCABULARIES
-from pool_exporter.wording import visible
+from pool_exporter.cli.rule_options import in_the_words_of_a_command, labels_of, pairs_of
+from pool_exporter.monitoring.dashboards import Words, dashboards, text_of, words_for
+from pool_exporter.support.text import visible
 
 HELP = "write dashboards for Grafana"
 DESCRIPTION = (

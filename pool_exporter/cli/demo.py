@@ -8,11 +8,12 @@ import math
 import sys
 import textwrap
 
-from pool_exporter.arguments import DISABLING_VARIABLE, checked_name, disabled
 from pool_exporter.cli.ports import port
-from pool_exporter.demo.errors import DemoError
-from pool_exporter.demo.moment import POOL
-from pool_exporter.demo.scenarios import DEFAULT, POLICY, SCENARIOS
+from pool_exporter.instrumentation.options import checked_name
+from pool_exporter.support.environment import DISABLING_VARIABLE, disabled
+from pool_exporter_lab.demo.errors import DemoError
+from pool_exporter_lab.demo.moment import POOL
+from pool_exporter_lab.demo.scenarios import DEFAULT, POLICY, SCENARIOS
 
 HELP = "see a pool fill, queue, time out and leak, and who did it"
 DESCRIPTION = textwrap.fill(
@@ -113,7 +114,7 @@ def _run(arguments: argparse.Namespace) -> int:
     missing = [name for name in _NEEDED[arguments.database] if importlib.util.find_spec(name) is None]
     if missing:
         raise DemoError(f'{", ".join(missing)} not installed; pip install "pool_exporter[demo]"')
-    from pool_exporter.demo.run import Options, run  # noqa: PLC0415 - it imports what an extra brings
+    from pool_exporter_lab.demo.run import Options, run  # noqa: PLC0415 - it imports what an extra brings
 
     options = Options(
         scenario=arguments.scenario,

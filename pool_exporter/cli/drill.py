@@ -8,13 +8,13 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from pool_exporter.arguments import DISABLING_VARIABLE, disabled
 from pool_exporter.cli.errors import CommandError
 from pool_exporter.cli.ports import port
-from pool_exporter.drill.errors import DrillError
-from pool_exporter.drill.scale import FACTOR
-from pool_exporter.drill.scenario import Scenario
-from pool_exporter.drill.scenarios.table import SCENARIOS
+from pool_exporter.support.environment import DISABLING_VARIABLE, disabled
+from pool_exporter_lab.drill.errors import DrillError
+from pool_exporter_lab.drill.scale import FACTOR
+from pool_exporter_lab.drill.scenario import Scenario
+from pool_exporter_lab.drill.scenarios.table import SCENARIOS
 
 HELP = "break a real application on purpose and see which alerts fire"
 DESCRIPTION = textwrap.fill(
@@ -82,8 +82,8 @@ def execute(arguments: argparse.Namespace) -> int:
         raise CommandError(
             f'{", ".join(missing)} not installed; pip install "pool_exporter[drill]"', exit_code=1
         )
-    from pool_exporter.drill.progress import Progress  # noqa: PLC0415 - as below
-    from pool_exporter.drill.run import Options, run  # noqa: PLC0415 - it imports what an extra brings
+    from pool_exporter_lab.drill.progress import Progress  # noqa: PLC0415 - as below
+    from pool_exporter_lab.drill.run import Options, run  # noqa: PLC0415 - it imports what an extra brings
 
     options = Options(
         scenarios=scenarios,

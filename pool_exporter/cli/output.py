@@ -44,7 +44,7 @@ def watched_output() -> Iterator[None]:
         return
     watched = _Watched(stream)
     try:
-        with contextlib.redirect_stdout(cast(TextIO, watched)):
+        with contextlib.redirect_stdout(cast("TextIO", watched)):
             yield
             watched.flush()
     except OutputLostError:

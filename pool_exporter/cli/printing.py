@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from pool_exporter.records import HeldConnection
-from pool_exporter.serving.holders import overdue_kind
-from pool_exporter.wording import visible
+from pool_exporter.serving.status.holders import overdue_kind
+from pool_exporter.support.text import visible
 
 CELL_LENGTH = 60
 _GAP = "  "

@@ -6,12 +6,12 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from pool_exporter.cli.answers import Pool, pools_of
 from pool_exporter.cli.errors import CommandError
-from pool_exporter.cli.fetching import add_fetching_arguments, fetch
+from pool_exporter.cli.fetch import add_fetching_arguments, fetch
 from pool_exporter.cli.printing import state_of, write_line
+from pool_exporter.cli.status_json import Pool, pools_of
 from pool_exporter.records import HeldConnection
-from pool_exporter.wording import humanised, visible
+from pool_exporter.support.text import humanised, visible
 
 HELP = "tell whose a database backend is, by its pid or its client port"
 DESCRIPTION = (

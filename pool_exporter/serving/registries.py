@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from prometheus_client.registry import REGISTRY, CollectorRegistry
 
-from pool_exporter.arguments import served_registry
-from pool_exporter.exporters.merging import workers_registry
-from pool_exporter.exporters.multiprocess import directory
+from pool_exporter.exporters.multiprocess.merge import workers_registry
+from pool_exporter.exporters.multiprocess.value_files import directory
 
 
 def registry_to_serve(registry: object) -> tuple[CollectorRegistry, bool]:
@@ -20,3 +19,13 @@ def registry_to_serve(registry: object) -> tuple[CollectorRegistry, bool]:
     if asked is REGISTRY and path is not None:
         return workers_registry(path), True
     return asked, False
+
+
+def served_registry(registry: object) -> CollectorRegistry:
+    """Return a registry to serve."""
+    if isinstance(registry, CollectorRegistry):
+        return registry
+    raise TypeError(
+        f"registry={registry!r}: expected a prometheus_client CollectorRegistry; leave it out to serve "
+        "the default one, in which instrument(engine) puts its pools"
+    )

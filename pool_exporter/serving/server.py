@@ -18,12 +18,11 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.registry import REGISTRY, CollectorRegistry
 
-from pool_exporter.arguments import disabled
-from pool_exporter.exporters.multiprocess import DIRECTORY_VARIABLE
+from pool_exporter.serving.port_lock import Turn
 from pool_exporter.serving.registries import registry_to_serve
 from pool_exporter.serving.tls import FilePath, server_context
-from pool_exporter.serving.turns import Turn
-from pool_exporter.workers import has_siblings
+from pool_exporter.support.environment import DIRECTORY_VARIABLE, disabled
+from pool_exporter.support.workers import has_siblings
 
 logger = logging.getLogger(__name__)
 

@@ -7,14 +7,13 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import need_tool
+from tests.support import ROOT, need_tool
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 DEADLINE_SECONDS = 120
 
 

@@ -16,9 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from pool_exporter.catalogue import CLOSE_REASONS, prometheus_metrics, series_per_pool
 from pool_exporter.exporters.prometheus import SNAPSHOT_COST, PoolCollector, next_family, pieces
 from pool_exporter.records import HistogramSnapshot, PoolSnapshot
+from tests.exporters.snapshots import BUCKETS, snapshot
 from tests.support import need_tool
-
-from .snapshots import BUCKETS, snapshot
 
 Parse = Callable[[str], Iterable[Any]]
 parse_openmetrics: Parse = openmetrics_parser.text_string_to_metric_families  # untyped upstream

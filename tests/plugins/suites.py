@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 INSTALLED = any(point.name == "pool_exporter" for point in entry_points(group="pytest11"))
-LOADED = () if INSTALLED else ("-p", "pool_exporter.plugins.pytest_leaks")
+LOADED = () if INSTALLED else ("-p", "pool_exporter.plugins.pytest.plugin")
 """What loads the plugin; where it was installed by its entry point, pytest does so itself."""
 
 HEADS = '''

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
@@ -25,6 +24,7 @@ from tests.plugins.suites import (
     TEST_CASES,
     Flavour,
 )
+from tests.support import ROOT
 
 pytest_plugins = "pytester"
 
@@ -386,7 +386,7 @@ def test_an_engine_that_cannot_be_watched_is_said_to_be(run: Run) -> None:
         "def test_unwatched(monkeypatch):\n"
         "    def fail(engine):\n"
         "        raise LookupError('no tap')\n"
-        "    monkeypatch.setattr('pool_exporter.plugins.engines.active_tap', fail)\n"
+        "    monkeypatch.setattr('pool_exporter.plugins.pytest.engines.active_tap', fail)\n"
         "    with new_engine().connect():\n"
         "        pass\n"
     )
@@ -416,14 +416,14 @@ def test_a_run_that_does_not_ask_imports_nothing_for_it(run: Run) -> None:
         "import sys\n"
         "def test_nothing():\n"
         "    loaded = {name for name in sys.modules if name.startswith('pool_exporter.plugins.')}\n"
-        "    assert loaded == {'pool_exporter.plugins.pytest_leaks'}\n"
+        "    assert loaded == {'pool_exporter.plugins.pytest.plugin'}\n"
     )
     run(source, "-Werror").assert_outcomes(passed=1)
 
 
 def test_the_entry_point_names_the_plugin() -> None:
     """What pytest loads for whoever installs the library is the module that has the fixture."""
-    project = Path(__file__).parents[2].joinpath("pyproject.toml").read_text()
+    project = ROOT.joinpath("pyproject.toml").read_text()
     table = project.partition("[project.entry-points.pytest11]\n")[2].partition("\n[")[0]
     found = re.fullmatch(r'pool_exporter = "([\w.]+)"\n', table)
     assert found is not None

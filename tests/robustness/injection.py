@@ -11,22 +11,17 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import pool_exporter.capture
-from pool_exporter import (
-    counting,
-    counts,
-    deferring,
-    departed,
-    holding,
-    leaks,
-    ledger,
-    naming,
-    snapshotting,
-    subject,
-    telemetries,
-    telemetry,
-    uses,
+from pool_exporter.exporters.opentelemetry import (
+    attributes,
+    exported_pool,
+    instruments,
+    provider,
+    providers,
+    retired_pools,
+    sdk,
 )
-from pool_exporter.exporters import identity, opentelemetry, rivals
+from pool_exporter.instrumentation import pool_names
+from pool_exporter.ledger import books, counts, held, leaks, ledger, operations, snapshot, uses
 
 strikes = 0
 """How often an injected function was called since the injection."""
@@ -47,8 +42,8 @@ def functions() -> dict[str, FunctionType]:
     ]
     found = {}
     for module in [
-        *(*modules, ledger, counting, uses, counts, deferring, holding, leaks, snapshotting, naming),
-        *(telemetry, telemetries, subject, departed, identity, opentelemetry, rivals),
+        *(*modules, ledger, books, uses, counts, operations, held, leaks, snapshot, pool_names),
+        *(provider, providers, exported_pool, retired_pools, attributes, instruments, sdk),
     ]:
         for function in _functions_of(module):
             name = (

@@ -16,9 +16,9 @@ from sqlalchemy.pool import AssertionPool, QueuePool, StaticPool
 
 from pool_exporter import Instrumentation, instrument
 from pool_exporter.capture.attach import Attachment, active_tap
-from pool_exporter.counting import Counting
-from pool_exporter.process import PROCESS
-from pool_exporter.uses import Entry
+from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.ledger.books import Counting
+from pool_exporter.ledger.uses import Entry
 from tests.laws import assert_laws
 from tests.postgres import PostgresServer
 

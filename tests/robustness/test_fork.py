@@ -19,8 +19,7 @@ from sqlalchemy.pool import QueuePool
 from pool_exporter import Instrumentation, LeakPolicy, instrument, owner
 from tests.laws import assert_laws
 from tests.postgres import PostgresServer
-
-from .child_process import use_a_pool
+from tests.robustness.child_process import use_a_pool
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform"),

@@ -26,8 +26,8 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import QueuePool
 
 from pool_exporter import Attribution, Instrumentation, LeakPolicy, PoolSnapshot, instrument, owner
-from pool_exporter.ledger import Ledger
-from pool_exporter.process import PROCESS as process
+from pool_exporter.instrumentation.runtime import PROCESS as process
+from pool_exporter.ledger.ledger import Ledger
 from tests.laws import assert_laws
 from tests.postgres import PostgresServer
 from tests.robustness import injection

@@ -12,8 +12,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import QueuePool
 
 from pool_exporter import Instrumentation, instrument, instrument_all
-from pool_exporter.ledger import Ledger
-from pool_exporter.uses import Entry
+from pool_exporter.ledger.ledger import Ledger
+from pool_exporter.ledger.uses import Entry
 from tests.laws import assert_laws
 
 CHURN = 300

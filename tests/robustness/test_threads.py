@@ -21,7 +21,7 @@ from sqlalchemy.pool import QueuePool
 
 from pool_exporter import PoolSnapshot, instrument
 from pool_exporter.capture import attach
-from pool_exporter.capture.context import ATTRIBUTE
+from pool_exporter.capture.marks import ATTRIBUTE
 from tests.laws import assert_laws
 from tests.postgres import PostgresServer, until
 

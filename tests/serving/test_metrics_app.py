@@ -35,7 +35,7 @@ from starlette.routing import Mount, Route
 from pool_exporter.exporters.prometheus import SNAPSHOT_COST, PoolCollector
 from pool_exporter.records import PoolSnapshot
 from pool_exporter.serving import metrics_app
-from pool_exporter.serving.rendering import OPENMETRICS_SLICE_COST, SLICE_COST, render
+from pool_exporter.serving.sliced import OPENMETRICS_SLICE_COST, SLICE_COST, render
 from tests.exporters.snapshots import snapshot
 
 PROMETHEUS_CLIENT = tuple(

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from pool_exporter import start_server
-from pool_exporter.serving import server as serving
+from pool_exporter.serving import server
 from tests.postgres import until
 from tests.support import free_port
 
@@ -20,12 +20,12 @@ from tests.support import free_port
 @pytest.fixture(autouse=True)
 def _one_of_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process take itself for a worker, and keep its lock files in a place of the test's own."""
-    monkeypatch.setattr(serving, "has_siblings", lambda: True)
-    monkeypatch.setattr(serving, "TURN_SECONDS", 0.05)
+    monkeypatch.setattr(server, "has_siblings", lambda: True)
+    monkeypatch.setattr(server, "TURN_SECONDS", 0.05)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def start(port: int) -> serving.MetricsServer:
+def start(port: int) -> server.MetricsServer:
     return start_server(port, registry=CollectorRegistry())
 
 
@@ -67,7 +67,7 @@ def test_a_child_keeps_neither_port_nor_turn() -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_child_does_not_keep_the_turn_of_a_killed_parent() -> None:
     """The lock is off as soon as its taker is gone, whoever was forked meanwhile."""
-    turn = serving.Turn("127.0.0.1", 1)
+    turn = server.Turn("127.0.0.1", 1)
     assert turn.take()
     reader, writer = os.pipe()
     child = os.fork()
@@ -80,7 +80,7 @@ def test_a_child_does_not_keep_the_turn_of_a_killed_parent() -> None:
         assert turn._file is not None
         os.close(turn._file)  # as the system does for a process that is killed
         turn._file = None
-        again = serving.Turn("127.0.0.1", 1)
+        again = server.Turn("127.0.0.1", 1)
         assert again.take()
         again.give_back()
     finally:
@@ -96,7 +96,7 @@ def test_without_a_usable_file_workers_share_all_the_same(
 ) -> None:
     """One serves, and the others wait; nothing raises because of a file."""
     port = free_port()
-    path = Path(serving.Turn("127.0.0.1", port)._path)
+    path = Path(server.Turn("127.0.0.1", port)._path)
     if trouble == "directory":
         path.mkdir()
     elif trouble == "link":

@@ -1,9 +1,0 @@
-"""Hold the Grafana dashboards as templates in the catalogue's words, and spell them for one installation."""
-
-from __future__ import annotations
-
-from pool_exporter.dashboards.options import words_for
-from pool_exporter.dashboards.spelling import Words
-from pool_exporter.dashboards.templates import FROM_RECORDED, NAMES, TEMPLATES, dashboard, dashboards, text_of
-
-__all__ = ["FROM_RECORDED", "NAMES", "TEMPLATES", "Words", "dashboard", "dashboards", "text_of", "words_for"]

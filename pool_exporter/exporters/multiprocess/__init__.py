@@ -1,0 +1,1 @@
+"""Pools of several processes in one scrape, by prometheus_client's multi-process mode."""

@@ -1,0 +1,1 @@
+"""Join the rooms: put pools under watch, name and export them."""

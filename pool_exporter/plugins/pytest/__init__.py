@@ -1,0 +1,1 @@
+"""The pytest plugin that finds leaked connections."""

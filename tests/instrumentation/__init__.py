@@ -1,0 +1,1 @@
+"""Tests of instrument() and what it joins."""
