@@ -44,8 +44,8 @@ KINDS = {
 }
 """What is counted, by the names of the series that were there in the second half of a run."""
 WHICH = ("default", "opt-in")
-MOST_SECONDS = 2.0
-MOST_GROWTH = 1.5
+MAX_SECONDS = 2.0
+MAX_GROWTH = 1.5
 """How much more a pool may cost in the largest fleet than in the smallest."""
 
 
@@ -256,14 +256,14 @@ def main() -> None:
     sizes = sorted(set(given.instances))
     fleets = [measured(size, given.pools, given.seconds, given.time_scale) for size in sizes]
     slowest = max(one["longest"] for one in fleets[-1]["seconds"].values())
-    budgets = [budget(f"slowest group, {fleets[-1]['pools']:,} pools", slowest, MOST_SECONDS, "s")]
+    budgets = [budget(f"slowest group, {fleets[-1]['pools']:,} pools", slowest, MAX_SECONDS, "s")]
     if len(fleets) > 1:
         growth = a_pool(fleets[-1]) / a_pool(fleets[0])
         budgets.append(
             budget(
                 f"a pool of {fleets[-1]['pools']:,} against one of {fleets[0]['pools']:,}",
                 growth,
-                MOST_GROWTH,
+                MAX_GROWTH,
             )
         )
     result = {"program": "rules", "machine": found, "fleets": fleets, "budgets": budgets}

@@ -38,7 +38,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import QueuePool
 
 from pool_exporter import instrument, metrics_app
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.instrumentation.runtime import RUNTIME
 
 CHURN = 1000
 
@@ -96,15 +96,15 @@ def publishing(engines: int, times: int) -> dict[str, float]:
     made = [create_engine("sqlite://", poolclass=QueuePool) for _ in range(engines)]
     for number, engine in enumerate(made):
         instrument(engine, name=f"tenant-{number}")
-    PROCESS.watcher.stop()
-    PROCESS.sharing.publish()
+    RUNTIME.watcher.stop()
+    RUNTIME.sharing.publish()
 
     def measure(before: Callable[[], None]) -> float:
         taken = []
         for _ in range(times):
             before()
             began = time.process_time()
-            PROCESS.sharing.publish()
+            RUNTIME.sharing.publish()
             taken.append((time.process_time() - began) * 1e3)
         return statistics.median(taken)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-MOST_BYTES = 1_000_000
+MAX_BYTES = 1_000_000
 SAID = ("summary", "description", "dashboard_url")
 
 
@@ -22,8 +22,8 @@ class Notices(BaseHTTPRequestHandler):
         """Print the alerts of a notice; answer with 400 what is none."""
         try:
             length = int(self.headers.get("Content-Length", "0"))
-            if not 0 <= length <= MOST_BYTES:
-                raise ValueError(f"more than {MOST_BYTES} bytes")
+            if not 0 <= length <= MAX_BYTES:
+                raise ValueError(f"more than {MAX_BYTES} bytes")
             lines = list(_lines(self.path.strip("/"), json.loads(self.rfile.read(length))))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             self.send_error(400, "not a notice of Alertmanager", _plain(str(error)))

@@ -20,10 +20,10 @@ from pool_exporter.capture.callers.attribution import Attribution, attributor
 from pool_exporter.capture.dialect import wrap_dialect
 from pool_exporter.capture.listeners import listen_to_dialect, listen_to_pool
 from pool_exporter.capture.marks import ATTRIBUTE, mark_of
-from pool_exporter.capture.seam import is_followed, is_seam, reporting_creator, seam_class, share
+from pool_exporter.capture.seam import is_seam, reporting_creator, reports_acquire, seam_class, share
 from pool_exporter.capture.tap import Tap
 from pool_exporter.ledger.ledger import Ledger
-from pool_exporter.ledger.uses import Entry
+from pool_exporter.ledger.uses import PoolEntry
 
 
 def root_engine(engine: object) -> Engine | None:
@@ -90,7 +90,7 @@ class Attachment:
             self.tap.attribute = attributor(attribution)
         self._sql_text = attribution is not None and attribution.sql_text
         self.tap.attach_pool = self.attach_pool
-        self.tap.is_followed = is_followed
+        self.tap.reports_acquire = reports_acquire
         self._statements = statements
         self._unwrap: list[Callable[[], None]] = []
         self._pools: weakref.WeakSet[Pool] = weakref.WeakSet()
@@ -163,7 +163,7 @@ class Attachment:
             return frozenset(map(id, self._pools))
 
     @staticmethod
-    def forget(entries: list[Entry]) -> None:
+    def forget(entries: list[PoolEntry]) -> None:
         """Take entries off their connection records, so that a later tap makes others."""
         for entry in entries:
             record = entry.record_ref() if entry.record_ref is not None else None
@@ -207,7 +207,7 @@ def _has_connections(pool: Any) -> bool:
     )
 
 
-def still_connected(entry: Entry) -> bool:
+def still_connected(entry: PoolEntry) -> bool:
     """Tell whether an entry's record still has the connection that the entry knows."""
     record = entry.record_ref() if entry.record_ref is not None else None
     return record is not None and id(record.dbapi_connection) == entry.connection_key

@@ -9,7 +9,7 @@ from typing import Any
 from pool_exporter.capture.errors import is_cancellation
 from pool_exporter.capture.marks import mark_of
 from pool_exporter.capture.tap import Tap
-from pool_exporter.ledger.uses import Entry
+from pool_exporter.ledger.uses import PoolEntry
 
 _STATEMENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 
@@ -17,7 +17,7 @@ _ALWAYS_IN_TRANSACTION = frozenset({"asyncpg", "psycopg", "psycopg2"})
 """Drivers that are in a transaction from the first statement on, and tell it. So a rollback shows at the
 ledger's next look, and `do_rollback` is left alone: it is on the hot path, for every return rolls back."""
 
-MOST_TEXT_LENGTH = 2000
+MAX_TEXT_LENGTH = 2000
 """Characters kept of a statement, where its text was asked for."""
 
 
@@ -67,13 +67,15 @@ def _ping(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
     return _wraps(do_ping, original)
 
 
-def _ping_begun(tap: Tap, dbapi_connection: Any) -> Entry | None:
+def _ping_begun(tap: Tap, dbapi_connection: Any) -> PoolEntry | None:
     try:
         entry = tap.ledger.entry_of(id(dbapi_connection))
         if entry is None or not tap.active:
             return None
         tap.ledger.settle()
-        if entry.uses and not tap.is_followed(tap):  # in use, and not being acquired once more (StaticPool)
+        if entry.uses and not tap.reports_acquire(
+            tap
+        ):  # in use, and not being acquired once more (StaticPool)
             return None
         entry.pinging = True
     except Exception as error:
@@ -83,7 +85,7 @@ def _ping_begun(tap: Tap, dbapi_connection: Any) -> Entry | None:
 
 
 def _ping_ended(
-    tap: Tap, entry: Entry, began: float, *, alive: bool, error: BaseException | None = None
+    tap: Tap, entry: PoolEntry, began: float, *, alive: bool, error: BaseException | None = None
 ) -> None:
     entry.pinging = False
     try:
@@ -103,8 +105,8 @@ def _statement_with_text(tap: Tap, original: Callable[..., Any]) -> Callable[...
         try:
             context: Any = options.get("context") if options else arguments[-1]
             entry = mark_of(context.root_connection._dbapi_connection._connection_record)
-            if isinstance(entry, Entry) and entry.use is not None:
-                entry.use.statement = str(statement)[:MOST_TEXT_LENGTH]
+            if isinstance(entry, PoolEntry) and entry.use is not None:
+                entry.use.statement = str(statement)[:MAX_TEXT_LENGTH]
         except Exception as error:
             tap.fault("statement_text", error)
         return execute(cursor, statement, *arguments, **options)
@@ -132,7 +134,7 @@ def _statement(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
     return _wraps(execute, original)
 
 
-def _begin(tap: Tap, context: Any) -> Entry | None:
+def _begin(tap: Tap, context: Any) -> PoolEntry | None:
     """Count a statement on its connection; None where it belongs to no use of ours.
 
     Such are the statements of a detached connection and of dialect initialisation.
@@ -141,7 +143,7 @@ def _begin(tap: Tap, context: Any) -> Entry | None:
         record = context.root_connection._dbapi_connection._connection_record
         if record is None or not tap.active:
             return None
-        entry: Entry = record._pool_exporter
+        entry: PoolEntry = record._pool_exporter
         use = entry.use
         if use is None or entry.ledger is not tap.ledger:
             return None
@@ -168,7 +170,7 @@ def _end_of_transaction(tap: Tap, original: Callable[..., Any]) -> Callable[...,
         try:
             use = dbapi_connection._connection_record._pool_exporter.use
             use.active_at = ledger.clock()
-            use.transacting = False
+            use.was_in_transaction = False
         except AttributeError:  # a detached connection, a use that ended, one never seen
             pass
         return original(dbapi_connection)

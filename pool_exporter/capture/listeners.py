@@ -12,7 +12,7 @@ from sqlalchemy.pool import Pool
 
 from pool_exporter.capture.marks import mark_of
 from pool_exporter.capture.tap import Tap
-from pool_exporter.ledger.uses import Entry
+from pool_exporter.ledger.uses import PoolEntry
 
 
 class PoolListeners:
@@ -29,7 +29,7 @@ class PoolListeners:
                 if entry.connection_key is None:  # made by a creator that does not report
                     self.tap.ledger.adopt(entry, id(connection))
                 self.tap.ledger.initialised(entry)
-                if not self.tap.is_followed(self.tap):
+                if not self.tap.reports_acquire(self.tap):
                     # Its acquire had begun before the pool was attached: only the event of
                     # its checkout, which is still to come, tells that a use begins.
                     listen_to_pool(self.tap, record._ConnectionRecord__pool, checkouts=True)
@@ -68,7 +68,7 @@ class PoolListeners:
         if self.tap.active:
             try:
                 entry = mark_of(record)
-                if isinstance(entry, Entry) and entry.ledger is self.tap.ledger:
+                if isinstance(entry, PoolEntry) and entry.ledger is self.tap.ledger:
                     self.tap.ledger.detached(entry, self.tap.detached_use(entry))
             except Exception as error:
                 self.tap.fault("on_detach", error)
@@ -77,7 +77,7 @@ class PoolListeners:
         """The start of a use where `pool.connect()` cannot be followed."""
         if self.tap.active:
             try:
-                self.tap.checked_out(record, followed=self.tap.is_followed(self.tap))
+                self.tap.checked_out(record, followed=self.tap.reports_acquire(self.tap))
             except Exception as error:
                 self.tap.fault("on_checkout", error)
 
@@ -102,7 +102,7 @@ class DialectListeners:
             try:
                 fairy = context.connection._dbapi_connection
                 entry = mark_of(getattr(fairy, "_connection_record", None))
-                if isinstance(entry, Entry):
+                if isinstance(entry, PoolEntry):
                     entry.error_key = id(context.original_exception)
             except Exception as error:
                 self.tap.fault("on_error", error)

@@ -51,7 +51,7 @@ def is_seam(cls: type) -> bool:
     return _SEAMS.get(cls.__base__ or object) is cls
 
 
-def is_followed(tap: Tap) -> bool:
+def reports_acquire(tap: Tap) -> bool:
     """Tell whether the checkout event in progress belongs to an acquire that `connect` reports to a tap.
 
     It may report to one that was taken off meanwhile.

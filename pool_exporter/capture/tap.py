@@ -22,7 +22,7 @@ from pool_exporter.capture.callers.attribution import nobody
 from pool_exporter.capture.errors import driver_error, is_cancellation, is_pool_timeout, passed_through
 from pool_exporter.capture.marks import ATTRIBUTE, mark_of, task_key
 from pool_exporter.ledger.ledger import Ledger
-from pool_exporter.ledger.uses import Entry, Use
+from pool_exporter.ledger.uses import PoolEntry, Use
 
 _RESET = _ConnectionFairy._reset.__code__
 
@@ -45,7 +45,7 @@ class Tap:
         self.attribute: Callable[[Use], None] = nobody
         self.timed_out: Callable[[BaseException], None] = lambda error: None
         self.attach_pool: Callable[[Pool], None] = lambda pool: None
-        self.is_followed: Callable[[Tap], bool] = lambda tap: False
+        self.reports_acquire: Callable[[Tap], bool] = lambda tap: False
         self._engines: list[weakref.ref[Engine]] = []
         self._closing: dict[int, str] = {}  # task key -> the reason of the closes that it makes
 
@@ -72,28 +72,28 @@ class Tap:
         self.disposed_after = self.ledger.counts.connects
         self.attach_pool(pool)
 
-    def entry(self, record: Any) -> Entry:
+    def entry(self, record: Any) -> PoolEntry:
         """Return the entry of a connection record, made at first sight.
 
         A record that has a connection nobody reported is adopted: it was open before.
         """
         entry = mark_of(record)
-        if isinstance(entry, Entry) and entry.ledger is self.ledger:
+        if isinstance(entry, PoolEntry) and entry.ledger is self.ledger:
             return entry
         made, entry = self._new_entry(record)
         if made and record.dbapi_connection is not None:
             self.ledger.adopt(entry, id(record.dbapi_connection), record.fairy_ref)
         return entry
 
-    def _new_entry(self, record: Any) -> tuple[bool, Entry]:
+    def _new_entry(self, record: Any) -> tuple[bool, PoolEntry]:
         """Make a record's entry, and tell whether it is new: another thread may have been faster."""
-        entry = Entry(self.ledger, id(record._ConnectionRecord__pool))
+        entry = PoolEntry(self.ledger, id(record._ConnectionRecord__pool))
         entry.record_ref = weakref.ref(record, partial(_record_collected, entry))
         if not self.active:  # what ends after uninstrument() must not take the record from the next tap
             return True, entry
         known = vars(record).setdefault(ATTRIBUTE, entry)
         if known is not entry:
-            if isinstance(known, Entry) and known.ledger is self.ledger:
+            if isinstance(known, PoolEntry) and known.ledger is self.ledger:
                 return False, known
             setattr(record, ATTRIBUTE, entry)  # an earlier tap's, that is off
         return True, entry
@@ -124,7 +124,7 @@ class Tap:
             self.attribute(use)
         except Exception as error:
             self.fault("attribute", error)
-            use.is_nobodys()
+            use.clear_attribution()
         # Where threads share a connection against the rules, another may have cleared the reference.
         ledger.acquired(use, entry, record.fairy_ref or weakref.ref(fairy), shared)
 
@@ -138,10 +138,10 @@ class Tap:
         else:
             self.ledger.failed(use)
 
-    def returning(self, record: Any) -> Entry:
+    def returning(self, record: Any) -> PoolEntry:
         """Report that a record goes back to its pool; it is there when `returning` is unset."""
         try:
-            entry: Entry = record._pool_exporter
+            entry: PoolEntry = record._pool_exporter
         except AttributeError:
             entry = self.entry(record)
         ledger = self.ledger
@@ -164,7 +164,7 @@ class Tap:
                 self.attribute(use)
             except Exception as error:
                 self.fault("attribute", error)
-                use.is_nobodys()
+                use.clear_attribution()
         self.ledger.checked_out(use, adopted=self.mode != "reduced")
 
     def capacity_freed(self, pool: Any) -> None:
@@ -178,7 +178,7 @@ class Tap:
     def connected(self, record: Any, connection: Any, began: float) -> None:
         """Report that the pool's creator returned a DBAPI connection."""
         entry = mark_of(record)
-        if not isinstance(entry, Entry) or entry.ledger is not self.ledger:
+        if not isinstance(entry, PoolEntry) or entry.ledger is not self.ledger:
             _, entry = self._new_entry(record)
         entry.close_announced = False
         self.ledger.connected(entry, id(connection), began)
@@ -200,7 +200,7 @@ class Tap:
                 self.connect_failed(cause)
             self.ledger.closed(entry, "init_failed")
 
-    def close_reason(self, record: Any, entry: Entry) -> str:
+    def close_reason(self, record: Any, entry: PoolEntry) -> str:
         """Say why SQLAlchemy closes a connection that nothing has invalidated."""
         self.ledger.settle()
         pool = record._ConnectionRecord__pool
@@ -213,7 +213,7 @@ class Tap:
             return "invalidated"  # record.close() under its user
         return _recycle_reason(pool, record)
 
-    def invalidation(self, entry: Entry, error: BaseException | None) -> str:
+    def invalidation(self, entry: PoolEntry, error: BaseException | None) -> str:
         """Say why SQLAlchemy invalidates a connection, and count what that shows."""
         if error is not None and not isinstance(error, Exception):
             return "cancelled"
@@ -230,7 +230,7 @@ class Tap:
             self.ledger.invalidated("hard")
         return "invalidated"
 
-    def detached_use(self, entry: Entry) -> Use | None:
+    def detached_use(self, entry: PoolEntry) -> Use | None:
         """Return the use whose fairy has just left the record."""
         self.ledger.settle()
         for use in tuple(entry.uses):
@@ -268,7 +268,7 @@ def _has_room(pool: Any) -> bool:
     return isinstance(pool, QueuePool) and pool.checkedin() < pool.size()
 
 
-def _record_collected(entry: Entry, _ref: object) -> None:
+def _record_collected(entry: PoolEntry, _ref: object) -> None:
     try:
         entry.ledger.lost(entry)
     except Exception as error:  # raised by a weak reference's callback it would be printed

@@ -26,7 +26,7 @@ DESCRIPTION = textwrap.fill(
     width=79,
 )
 EVERYTHING = "all"
-MOST_JOBS = 64
+MAX_JOBS = 64
 
 _NEEDED: Mapping[str, str] = {
     "greenlet": "greenlet",
@@ -128,6 +128,6 @@ def _jobs(text: str) -> int:
         jobs = int(text)
     except ValueError:
         jobs = 0
-    if not 1 <= jobs <= MOST_JOBS:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 to {MOST_JOBS}")
+    if not 1 <= jobs <= MAX_JOBS:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 to {MAX_JOBS}")
     return jobs

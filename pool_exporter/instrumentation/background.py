@@ -12,7 +12,7 @@ PAUSE_AFTER_FAILURE_SECONDS = 60.0
 logger = logging.getLogger("pool_exporter")
 
 
-class Watcher:
+class BackgroundThread:
     """Call `check` in one daemon thread until it returns None; else it returns the seconds to the next.
 
     The thread holds nothing of what it checks while it waits. It is gone while nothing is to be

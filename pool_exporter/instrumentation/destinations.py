@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from pool_exporter.catalogue import Detail
 from pool_exporter.exporters.prometheus import PoolCollector
-from pool_exporter.instrumentation.pool_names import Names
+from pool_exporter.instrumentation.pool_names import PoolNames
 from pool_exporter.records import PoolSnapshot
 from pool_exporter.support.faults import Faults
 from pool_exporter.support.workers import process_label
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 Bounds = Mapping[str, tuple[float, ...]]
 
 
-class ExportOptions(NamedTuple):
+class DestinationOptions(NamedTuple):
     """What all pools of one registry share. `buckets` is None where none were asked for."""
 
     detail: Detail
     buckets: Bounds | None
 
 
-class Export:
+class Destination:
     """The pools of one registry, and the collector that serves them."""
 
     def __init__(self, detail: Detail, bounds: Bounds) -> None:
         self.detail = detail
         self.bounds = bounds
-        self.names: Names[Instrumentation] = Names(lambda pool: pool._over())
+        self.names: PoolNames[Instrumentation] = PoolNames(lambda pool: pool._over())
         self.groups: dict[str, Group] = {}  # by what was asked for; kept, so that nothing is uncounted
         self.faults = Faults()
         self.collector = PoolCollector(self.snapshots, detail=detail, process=process_label)
@@ -54,7 +54,7 @@ class Export:
                 pools.append(pool)
         return pools
 
-    def check_same(self, options: ExportOptions, destination: str) -> None:
+    def check_same(self, options: DestinationOptions, destination: str) -> None:
         """Raise `ValueError` where other pools of the same destination have other buckets or details."""
         if options.buckets is not None and options.buckets != self.bounds:
             raise ValueError(
@@ -86,15 +86,19 @@ class Export:
                 yield snapshot
 
 
-class Exports:
+class Destinations:
     """Every registry's export. Registries are held weakly."""
 
     def __init__(self) -> None:
-        self._by_registry: weakref.WeakKeyDictionary[CollectorRegistry, Export] = weakref.WeakKeyDictionary()
-        self._unserved: Export | None = None  # the pools of registry=None, which have names too
-        self._others: weakref.WeakSet[Export] = weakref.WeakSet()
+        self._by_registry: weakref.WeakKeyDictionary[CollectorRegistry, Destination] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._unserved: Destination | None = None  # the pools of registry=None, which have names too
+        self._others: weakref.WeakSet[Destination] = weakref.WeakSet()
 
-    def of(self, registry: CollectorRegistry | None, options: ExportOptions, bounds: Bounds) -> Export:
+    def of(
+        self, registry: CollectorRegistry | None, options: DestinationOptions, bounds: Bounds
+    ) -> Destination:
         """Return a registry's export, its collector registered.
 
         Raises `ValueError` where the registry has one of our names from elsewhere, or where its
@@ -102,22 +106,22 @@ class Exports:
         """
         if registry is None:
             if self._unserved is None:
-                self._unserved = Export(options.detail, bounds)
+                self._unserved = Destination(options.detail, bounds)
             return self._unserved
         export = self._by_registry.get(registry)
         if export is None:
-            export = Export(options.detail, bounds)
+            export = Destination(options.detail, bounds)
             _register(registry, export.collector)
             self._by_registry[registry] = export
         else:
             export.check_same(options, "registry")
         return export
 
-    def add(self, export: Export) -> None:
+    def add(self, export: Destination) -> None:
         """Know of the pools of another destination, as long as there is somebody else who holds it."""
         self._others.add(export)
 
-    def served(self) -> list[Export]:
+    def served(self) -> list[Destination]:
         """Return the export of every registry."""
         return list(self._by_registry.values())
 
@@ -125,7 +129,7 @@ class Exports:
         """Return every registry that has pools."""
         return list(self._by_registry)
 
-    def all(self) -> list[Export]:
+    def all(self) -> list[Destination]:
         """Return every export that there is."""
         found = [*self.served(), *self._others]
         return found if self._unserved is None else [*found, self._unserved]

@@ -13,9 +13,15 @@ from pool_exporter.capture.engine_name import default_name
 from pool_exporter.capture.record_probe import RecordProbe
 from pool_exporter.catalogue import Detail, resolve_buckets
 from pool_exporter.exporters.opentelemetry.sdk import real_provider, serves_opentelemetry
-from pool_exporter.instrumentation.destinations import Bounds, Export, ExportOptions
+from pool_exporter.instrumentation.destinations import Bounds, Destination, DestinationOptions
 from pool_exporter.instrumentation.instrumentation import Instrumentation, NullInstrumentation
-from pool_exporter.instrumentation.monitored_pool import Group, Grouped, Instrumented, known_of, tell_no_more
+from pool_exporter.instrumentation.monitored_pool import (
+    Group,
+    Grouped,
+    Instrumented,
+    instrumentation_of,
+    tell_no_more,
+)
 from pool_exporter.instrumentation.options import (
     DEFAULT,
     DEFAULTS,
@@ -24,7 +30,7 @@ from pool_exporter.instrumentation.options import (
     check_options,
     not_an_engine,
 )
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.instrumentation.runtime import RUNTIME
 from pool_exporter.ledger.leak_policy import LeakPolicy
 from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.records import PoolSnapshot
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from pool_exporter.exporters.opentelemetry.provider import Telemetry
+    from pool_exporter.exporters.opentelemetry.provider import ProviderExporter
 
 OF_THE_COUNTING = ("group", "buckets", "attribution", "leaks", "statements")
 """Options by which a pool is counted, not only exported."""
@@ -98,16 +104,18 @@ def instrument(
     root = root_engine(engine)
     if root is None:
         raise not_an_engine(engine)
-    return put_on(root, options, anywhere=registry is DEFAULT)
+    return instrument_engine(root, options, anywhere=registry is DEFAULT)
 
 
-def put_on(engine: Engine, options: Options, *, anywhere: bool, asked: bool = True) -> Instrumentation:
+def instrument_engine(
+    engine: Engine, options: Options, *, anywhere: bool, asked: bool = True
+) -> Instrumentation:
     """Do what `instrument()` is asked for; `anywhere`: no registry was named.
 
     Where it was not `asked` for, and where what was not is in the way, it takes what there is.
     """
-    with PROCESS.lock:
-        known = known_of(engine)
+    with RUNTIME.lock:
+        known = instrumentation_of(engine)
         if anywhere:
             options = options._replace(registry=_default_registry(known, options))
         try:
@@ -145,14 +153,14 @@ def _default_registry(known: Instrumented | Grouped | None, options: Options) ->
     return options.registry
 
 
-def _destinations(options: Options, *, asked: bool) -> tuple[Telemetry | None, Export]:
+def _destinations(options: Options, *, asked: bool) -> tuple[ProviderExporter | None, Destination]:
     """Return who is told of a pool, and where it has its name. Raises `ValueError` where it cannot be."""
-    telemetry = PROCESS.telemetry(options, asked=asked)
+    telemetry = RUNTIME.telemetry(options, asked=asked)
     if telemetry is not None and options.registry is None:
         return telemetry, telemetry.own
-    return telemetry, PROCESS.exports.of(
+    return telemetry, RUNTIME.exports.of(
         options.registry,
-        ExportOptions(options.detail, options.buckets),
+        DestinationOptions(options.detail, options.buckets),
         options.buckets or resolve_buckets(None),
     )
 
@@ -166,7 +174,7 @@ def _move(known: Instrumented | Grouped, engine: Engine, options: Options, *, as
     telemetry, export = _destinations(options, asked=asked)
     if known._ledger._bounds != dict(export.bounds):
         return False
-    for other in PROCESS.exports.all():
+    for other in RUNTIME.exports.all():
         other.names.release(known)
     known._name = export.names.claim(options.name or default_name(engine), known)
     if telemetry is not None and telemetry is not known._telemetry:
@@ -174,7 +182,7 @@ def _move(known: Instrumented | Grouped, engine: Engine, options: Options, *, as
         telemetry.add(known)
     known.options = options
     known._implicit = False
-    PROCESS.look_soon()
+    RUNTIME.look_soon()
     return True
 
 
@@ -183,11 +191,11 @@ def tell(engine: Engine, wanted: Options, *, asked: bool = True) -> bool:
 
     Raises `ValueError` where that cannot be. `tell_no_more` takes it back.
     """
-    with PROCESS.lock:
-        known = known_of(engine)
+    with RUNTIME.lock:
+        known = instrumentation_of(engine)
         if known is None or known._told._telemetry is not None:
             return False
-        telemetry = PROCESS.telemetry(wanted._replace(registry=known.options.registry), asked=asked)
+        telemetry = RUNTIME.telemetry(wanted._replace(registry=known.options.registry), asked=asked)
         if telemetry is None:
             return False
         telemetry.add(known._told)
@@ -196,10 +204,10 @@ def tell(engine: Engine, wanted: Options, *, asked: bool = True) -> bool:
 
 def _new(engine: Engine, options: Options, *, asked: bool) -> Instrumentation:
     telemetry, export = _destinations(options, asked=asked)
-    PROCESS.sharing.begin()
+    RUNTIME.sharing.begin()
     objections = seam_objections(engine.pool)
     if objections is not None:
-        PROCESS.warn_once(
+        RUNTIME.warn_once(
             "pool_exporter uses SQLAlchemy's events only, and leaves out what they do not tell "
             '(info{mode="reduced"}): %s',
             objections,
@@ -222,11 +230,11 @@ def _new(engine: Engine, options: Options, *, asked: bool) -> Instrumentation:
         pool._name = export.names.claim(pool._name, pool)
         if telemetry is not None:
             telemetry.add(pool)
-    PROCESS.look_soon()
+    RUNTIME.look_soon()
     return pool
 
 
-def _tell_of_group(group: Group, telemetry: Telemetry | None, options: Options) -> None:
+def _tell_of_group(group: Group, telemetry: ProviderExporter | None, options: Options) -> None:
     if telemetry is None or group._telemetry is telemetry:
         return
     if group._telemetry is not None:
@@ -243,7 +251,7 @@ def _attached(engine: Engine, ledger: Ledger, mode: str, options: Options) -> At
     )
 
 
-def _group_of(export: Export, options: Options, mode: str, bounds: Bounds) -> Group:
+def _group_of(export: Destination, options: Options, mode: str, bounds: Bounds) -> Group:
     """Return the group that was asked for, made if there is none; another one for pools in reduced mode.
 
     What those do not tell would leave the group's own numbers incomplete.
@@ -253,7 +261,7 @@ def _group_of(export: Export, options: Options, mode: str, bounds: Bounds) -> Gr
     if group is None:
         ledger = Ledger(bounds, RecordProbe(), policy=options.leaks)
         group = export.groups[name] = Group(name, ledger)
-        group._wake = PROCESS.soon  # type: ignore[method-assign]  # a group knows of no process
+        group._wake = RUNTIME.soon  # type: ignore[method-assign]  # a group knows of no process
         group._name = export.names.claim(name, group)
     elif options.leaks not in (group._ledger.leaks.policy, DEFAULTS.leaks):
         raise ValueError(
@@ -289,4 +297,4 @@ def _again(known: Instrumented | Grouped, engine: Engine, options: Options) -> I
 
 def snapshots() -> list[PoolSnapshot]:
     """Return a snapshot of every pool that is instrumented in this process."""
-    return [snapshot for export in PROCESS.exports.all() for snapshot in export.snapshots()]
+    return [snapshot for export in RUNTIME.exports.all() for snapshot in export.snapshots()]

@@ -16,18 +16,23 @@ from pool_exporter.capture.callers.attribution import Attribution
 from pool_exporter.capture.new_engines import existing_engines, tell_of_new_engines
 from pool_exporter.catalogue import Detail
 from pool_exporter.exporters.opentelemetry.sdk import real_provider
-from pool_exporter.instrumentation.instrument import FOLLOWERS, TOLD_UNASKED, put_on, tell
+from pool_exporter.instrumentation.instrument import FOLLOWERS, TOLD_UNASKED, instrument_engine, tell
 from pool_exporter.instrumentation.instrumentation import Instrumentation
-from pool_exporter.instrumentation.monitored_pool import Grouped, Instrumented, known_of, tell_no_more
+from pool_exporter.instrumentation.monitored_pool import (
+    Grouped,
+    Instrumented,
+    instrumentation_of,
+    tell_no_more,
+)
 from pool_exporter.instrumentation.options import DEFAULT, Default, check_options
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.instrumentation.runtime import RUNTIME
 from pool_exporter.ledger.leak_policy import LeakPolicy
 from pool_exporter.support.environment import disabled
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
-    from pool_exporter.exporters.opentelemetry.provider import Telemetry
+    from pool_exporter.exporters.opentelemetry.provider import ProviderExporter
 
 _LOCK = threading.RLock()  # guards _CURRENT
 _CURRENT: list[AllInstrumentation] = []  # those in force: what was asked for goes before what was not
@@ -55,7 +60,7 @@ class AllInstrumentation:
         self._asked = asked
         self._made: weakref.WeakSet[Instrumentation] = weakref.WeakSet()
         self._told: weakref.WeakSet[Instrumentation] = weakref.WeakSet()
-        self._telemetry: Telemetry | None = None  # kept for the engines to come
+        self._telemetry: ProviderExporter | None = None  # kept for the engines to come
         self._over = False
 
     @property
@@ -77,9 +82,9 @@ class AllInstrumentation:
         `inherits`: it takes the engine over from another one that ends.
         """
         try:
-            known = known_of(engine)
+            known = instrumentation_of(engine)
             if known is None or (known._implicit and known not in self._made and (self._asked or inherits)):
-                made = put_on(
+                made = instrument_engine(
                     engine,
                     check_options(name=None, **self._options),
                     anywhere=self._options["registry"] is DEFAULT,
@@ -92,7 +97,7 @@ class AllInstrumentation:
             elif self._options["meter_provider"] is not None:
                 self._tell(engine, known)
         except Exception as error:
-            PROCESS.warn_once(
+            RUNTIME.warn_once(
                 "an engine on %s is not instrumented with all others: %s", engine.dialect.name, error
             )
 
@@ -198,10 +203,10 @@ def instrument_all(
         "detail": detail,
         "group": group,
     }
-    return in_force(options)
+    return apply_to_all(options)
 
 
-def in_force(options: Mapping[str, Any], *, asked: bool = True) -> AllInstrumentation:
+def apply_to_all(options: Mapping[str, Any], *, asked: bool = True) -> AllInstrumentation:
     """Put in force what `instrument_all()` describes; where it was not `asked` for, beside what is or will be.
 
     Then an engine is instrumented as the application has it, and the meter provider is told of it all the same.
@@ -222,7 +227,7 @@ def in_force(options: Mapping[str, Any], *, asked: bool = True) -> AllInstrument
         made = AllInstrumentation(options, asked=asked)
         if options["meter_provider"] is not None:
             # Now, and not with the first engine: somebody may make that in the course of a collection.
-            made._telemetry = PROCESS.telemetry(check_options(name=None, **options), asked=asked)
+            made._telemetry = RUNTIME.telemetry(check_options(name=None, **options), asked=asked)
             if not asked:
                 TOLD_UNASKED.append(options["meter_provider"])
         _CURRENT.insert(0 if asked else len(_CURRENT), made)

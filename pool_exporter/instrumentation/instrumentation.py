@@ -26,13 +26,13 @@ from pool_exporter.records import (
 )
 
 if TYPE_CHECKING:
-    from pool_exporter.exporters.opentelemetry.provider import Telemetry
+    from pool_exporter.exporters.opentelemetry.provider import ProviderExporter
 
 REPORT_SECONDS = 0.25
 """How long the report of a pool timeout serves the timeouts that follow it."""
 LOG_SECONDS = 10.0
 """The shortest time between two log records of pool timeouts."""
-MOST_SAMPLES = 120
+MAX_SAMPLES = 120
 """Points of a pool's history."""
 
 _next_token = itertools.count().__next__
@@ -57,9 +57,9 @@ class Instrumentation:
         self._attachment = attachment
         self._last_state: PoolState | None = None
         self._final: PoolSnapshot | None = None
-        self._telemetry: Telemetry | None = None  # of the meter provider that is told of it
+        self._telemetry: ProviderExporter | None = None  # of the meter provider that is told of it
         self._reports = Reports(ledger.faults)
-        self._history: deque[PoolSample] = deque(maxlen=MOST_SAMPLES)
+        self._history: deque[PoolSample] = deque(maxlen=MAX_SAMPLES)
         self._last_timeout: TimeoutReport | None = None
         self._last_timeout_at = self._logged_at = float("-inf")
         self._unlogged: deque[TimeoutReport] = deque(maxlen=1)  # logged outside of the caller that timed out

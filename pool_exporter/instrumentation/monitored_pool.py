@@ -16,7 +16,7 @@ from pool_exporter.capture.pool_state import pool_state
 from pool_exporter.instrumentation.group_state import added_up
 from pool_exporter.instrumentation.instrumentation import Instrumentation
 from pool_exporter.instrumentation.options import Options
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.instrumentation.runtime import RUNTIME
 from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.ledger.operations import PATIENCE_SECONDS
 from pool_exporter.records import HeldConnection, PoolSnapshot, PoolState, TimeoutReport
@@ -137,7 +137,7 @@ class Member(Instrumentation):
 
 def tell_no_more(pool: Instrumentation, *, final: bool = False) -> None:
     """Let its meter provider forget a pool; `final` where it counts no more."""
-    with PROCESS.lock:
+    with RUNTIME.lock:
         if pool._told._telemetry is not None:
             pool._told._telemetry.remove(pool._told, final=final)
 
@@ -151,13 +151,13 @@ class Instrumented(Instrumentation):
         self.attachment = attachment
 
     def _wake(self) -> None:
-        PROCESS.soon()
+        RUNTIME.soon()
 
     def uninstrument(self) -> None:
-        with PROCESS.lock:
+        with RUNTIME.lock:
             super().uninstrument()
             tell_no_more(self, final=True)
-            for export in PROCESS.exports.all():
+            for export in RUNTIME.exports.all():
                 export.names.release(self)
 
 
@@ -170,20 +170,20 @@ class Grouped(Member):
         self.attachment = attachment
 
     def _wake(self) -> None:
-        PROCESS.soon()
+        RUNTIME.soon()
 
     def uninstrument(self) -> None:
-        with PROCESS.lock:
+        with RUNTIME.lock:
             super().uninstrument()
             if not self._group.empty:
                 return
             tell_no_more(self, final=True)
-            for export in PROCESS.exports.all():  # the last one was taken off on purpose
+            for export in RUNTIME.exports.all():  # the last one was taken off on purpose
                 export.names.release(self._group)
                 export.groups = {name: one for name, one in export.groups.items() if one is not self._group}
 
 
-def known_of(engine: Engine) -> Instrumented | Grouped | None:
+def instrumentation_of(engine: Engine) -> Instrumented | Grouped | None:
     tap = active_tap(engine)
     owner = tap.owner if tap is not None else None
     return owner if isinstance(owner, (Instrumented, Grouped)) else None

@@ -13,7 +13,7 @@ logger = logging.getLogger("pool_exporter")
 T = TypeVar("T")
 
 
-class Names(Generic[T]):
+class PoolNames(Generic[T]):
     """Names and their weakly held holders.
 
     `over` tells whether a holder needs its name no more. A holder that lost its name and does

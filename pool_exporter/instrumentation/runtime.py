@@ -10,15 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pool_exporter.catalogue import resolve_buckets
-from pool_exporter.exporters.multiprocess.publisher import Sharing
-from pool_exporter.instrumentation.background import Watcher
-from pool_exporter.instrumentation.destinations import ExportOptions, Exports
+from pool_exporter.exporters.multiprocess.publisher import Publisher
+from pool_exporter.instrumentation.background import BackgroundThread
+from pool_exporter.instrumentation.destinations import DestinationOptions, Destinations
 from pool_exporter.instrumentation.instrumentation import Instrumentation
 from pool_exporter.instrumentation.options import Options
 
 if TYPE_CHECKING:
-    from pool_exporter.exporters.opentelemetry.provider import Telemetry
-    from pool_exporter.exporters.opentelemetry.providers import Telemetries
+    from pool_exporter.exporters.opentelemetry.provider import ProviderExporter
+    from pool_exporter.exporters.opentelemetry.providers import ProviderExporters
 
 logger = logging.getLogger("pool_exporter")
 
@@ -26,15 +26,15 @@ SAMPLE_SECONDS = 5.0
 """The time between two points of the history that a status page shows."""
 
 
-class _Process:
+class Runtime:
     """What this process has instrumented. Prometheus's default registry is global, and so is this."""
 
     def __init__(self) -> None:
-        self.exports = Exports()
+        self.exports = Destinations()
         self.lock = threading.RLock()  # held while an engine is instrumented, or no longer
-        self.watcher = Watcher(self.check)
-        self.sharing = Sharing(self.exports, self.warn_once)
-        self._telemetries: Telemetries | None = None  # made when the first meter provider is given
+        self.watcher = BackgroundThread(self.check)
+        self.sharing = Publisher(self.exports, self.warn_once)
+        self._telemetries: ProviderExporters | None = None  # made when the first meter provider is given
         self.sampling = False  # whether somebody looks at the pools' history
         self._sampled_at = self._look_at = float("-inf")
         self._said: set[str] = set()
@@ -57,7 +57,7 @@ class _Process:
                 export.faults.report("pools", error)
         return found
 
-    def telemetry(self, options: Options, *, asked: bool = True) -> Telemetry | None:
+    def telemetry(self, options: Options, *, asked: bool = True) -> ProviderExporter | None:
         """Return what tells the meter provider of these options, None if there is none.
 
         Raises `ValueError` where it cannot be as they say, unless that or what is in the way was not `asked` for.
@@ -65,11 +65,11 @@ class _Process:
         if options.meter_provider is None:
             return None
         if self._telemetries is None:  # not every process pays for the import
-            telemetries = import_module("pool_exporter.exporters.opentelemetry.providers").Telemetries
+            telemetries = import_module("pool_exporter.exporters.opentelemetry.providers").ProviderExporters
             self._telemetries = telemetries(self.exports, self.warn_once)
-        found: Telemetry = self._telemetries.of(
+        found: ProviderExporter = self._telemetries.of(
             options.meter_provider,
-            ExportOptions(options.detail, options.buckets),
+            DestinationOptions(options.detail, options.buckets),
             options.buckets or resolve_buckets(None),
             asked=asked,
         )
@@ -153,4 +153,4 @@ class _Process:
         self.watch()
 
 
-PROCESS = _Process()
+RUNTIME = Runtime()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.instrumentation.runtime import RUNTIME
 from pool_exporter.records import PoolStatus
 from pool_exporter.serving.metrics_app import ASGIApplication
 from pool_exporter.serving.status import app as page
@@ -13,7 +13,7 @@ from pool_exporter.serving.status import app as page
 def _statuses() -> list[PoolStatus]:
     """Return everything that a status page shows, of every instrumented pool."""
     found = []
-    for pool in PROCESS.pools():
+    for pool in RUNTIME.pools():
         try:
             found.append(pool._status())
         except Exception as error:
@@ -37,6 +37,6 @@ def status_app(
     Raises `TypeError` or `ValueError` for an argument that cannot be right.
     """
     app = page.status_app(_statuses, registry=registry, token=token, refresh_seconds=refresh_seconds)
-    PROCESS.sampling = True
-    PROCESS.watch()
+    RUNTIME.sampling = True
+    RUNTIME.watch()
     return app

@@ -16,16 +16,16 @@ from typing import Any
 
 from pool_exporter.ledger.counts import Counts
 from pool_exporter.ledger.leak_policy import NEVER, LeakPolicy
-from pool_exporter.ledger.leaks import LeakWatch
+from pool_exporter.ledger.leaks import LeakDetector
 from pool_exporter.ledger.operations import Deferring, Operation
 from pool_exporter.ledger.probe import Probe
 from pool_exporter.ledger.snapshot import Wait
-from pool_exporter.ledger.uses import Entry, Use
+from pool_exporter.ledger.uses import PoolEntry, Use
 from pool_exporter.records import PoolSnapshot
 
 Clock = Callable[[], float]
 
-MOST_NOTES = 64
+MAX_NOTES = 64
 """What the hot path leaves to be counted at most; it costs a microsecond each, once in so many."""
 
 
@@ -50,8 +50,8 @@ class Counting(Deferring):
         self._probe = probe or Probe()
         self._wall_clock = wall_clock
         self._next_token = itertools.count().__next__
-        self._entries: set[Entry] = set()
-        self.leaks = LeakWatch(policy)
+        self._entries: set[PoolEntry] = set()
+        self.leaks = LeakDetector(policy)
         self._most_samples = 0  # single ones of each histogram that somebody wants to have
         self._begin_counting()
 
@@ -59,7 +59,7 @@ class Counting(Deferring):
         # All of it under the lock, except _pending, whose single steps are atomic.
         self._pending: set[Use] = set()  # acquires in progress
         self._waits: dict[int, Wait] = {}  # by token, the longest first
-        self._by_connection: dict[int, Entry] = {}
+        self._by_connection: dict[int, PoolEntry] = {}
         self.start_time = self._wall_clock()
         self.counts = Counts(self._bounds)
         if self._most_samples:
@@ -79,7 +79,7 @@ class Counting(Deferring):
         self._pending.add(use)
         return use
 
-    def acquired(self, use: Use, entry: Entry, fairy_ref: Any, shared: bool = False) -> None:
+    def acquired(self, use: Use, entry: PoolEntry, fairy_ref: Any, shared: bool = False) -> None:
         """End an acquire with a connection: its use begins. `shared` lets the record have several.
 
         This and `returned` are the hot path: they note the use, and leave it to the next other
@@ -126,7 +126,7 @@ class Counting(Deferring):
                 account = use.account = by_owner.get(use.owner) or counts.accounts.of(use.owner)
                 ended = use.ended_at
                 if ended is None or use.was_collected:
-                    use.goes_on()
+                    use.start_tracking()
                     entry.uses.append(use)
                     if ended is not None:
                         self._returned(use)
@@ -204,16 +204,16 @@ class Counting(Deferring):
 
     # --- connections ---------------------------------------------------------------------
 
-    def connected(self, entry: Entry, connection_key: int, began: float) -> None:
+    def connected(self, entry: PoolEntry, connection_key: int, began: float) -> None:
         """Note an established DBAPI connection, whose attempt began at `began`."""
         self._do(self._connected, entry, connection_key, began, self.clock())
 
-    def _connected(self, entry: Entry, connection_key: int, began: float | None, now: float) -> None:
+    def _connected(self, entry: PoolEntry, connection_key: int, began: float | None, now: float) -> None:
         if entry.connection_key is not None:
             # Only detach() takes a connection from its record without a close; in another
             # thread its event may come later than the record's next connection.
             self._detached(entry, entry.uses[0] if entry.uses else None, now)
-            entry.left_early += 1
+            entry.detached_before_event += 1
         self._entries.add(entry)
         self._by_connection[connection_key] = entry
         entry.connection_key = connection_key
@@ -223,11 +223,11 @@ class Counting(Deferring):
         entry.close_reason = entry.error_key = None
         self.counts.connects += 1
 
-    def initialised(self, entry: Entry) -> None:
+    def initialised(self, entry: PoolEntry) -> None:
         """Note that dialect initialisation is through, which completes the time to connect."""
         self._do(self._initialised, entry, self.clock())
 
-    def _initialised(self, entry: Entry, now: float) -> None:
+    def _initialised(self, entry: PoolEntry, now: float) -> None:
         if entry.connection_key is not None and entry.connecting_since is not None:
             entry.connected_at = entry.idle_since = now
             self.counts.connect_seconds.observe(now - entry.connecting_since)
@@ -236,11 +236,11 @@ class Counting(Deferring):
         """Count a failed attempt to connect, by the name of its exception."""
         self._do(self.counts.connect_errors.add, error)
 
-    def adopt(self, entry: Entry, connection_key: int, fairy_ref: Any = None) -> None:
+    def adopt(self, entry: PoolEntry, connection_key: int, fairy_ref: Any = None) -> None:
         """Take in a connection that was open before; with `fairy_ref`, one that is out."""
         self._do(self._adopt, entry, connection_key, fairy_ref, self.clock())
 
-    def _adopt(self, entry: Entry, connection_key: int, fairy_ref: Any, now: float) -> None:
+    def _adopt(self, entry: PoolEntry, connection_key: int, fairy_ref: Any, now: float) -> None:
         if entry.connection_key is None:
             self._connected(entry, connection_key, None, now)
         if fairy_ref is not None and entry.use is None:  # else it has ended, and the next has begun
@@ -269,20 +269,20 @@ class Counting(Deferring):
     def _begin_use(self, use: Use) -> None:
         self.counts.checkouts += 1
         use.account = self.counts.accounts.of(use.owner)
-        use.goes_on()
+        use.start_tracking()
         use.entry.uses.append(use)
         if use.ended_at is not None:
             self._returned(use)
 
-    def entry_of(self, connection_key: int) -> Entry | None:
+    def entry_of(self, connection_key: int) -> PoolEntry | None:
         """Return the entry that has this open DBAPI connection, by its `id()`."""
         return self._by_connection.get(connection_key)
 
-    def closed(self, entry: Entry, reason: str) -> None:
+    def closed(self, entry: PoolEntry, reason: str) -> None:
         """Note a close; a reason that an earlier event left on the entry goes first."""
         self._do(self._closed, entry, reason, self.clock())
 
-    def _closed(self, entry: Entry, reason: str, now: float) -> None:
+    def _closed(self, entry: PoolEntry, reason: str, now: float) -> None:
         if entry.connection_key is None:
             return
         reason = entry.close_reason or reason
@@ -296,17 +296,17 @@ class Counting(Deferring):
         self.counts.closes[reason] += 1
         self._gone(entry)
 
-    def _gone(self, entry: Entry) -> None:
+    def _gone(self, entry: PoolEntry) -> None:
         if entry.connection_key is not None:
             self._by_connection.pop(entry.connection_key, None)
         entry.connection_key = entry.close_reason = entry.error_key = None
         entry.pinging = False
 
-    def lost(self, entry: Entry) -> None:
+    def lost(self, entry: PoolEntry) -> None:
         """Note that the collector took the record, and with it whatever it had."""
         self._do(self._lost, entry, self.clock())
 
-    def _lost(self, entry: Entry, now: float) -> None:
+    def _lost(self, entry: PoolEntry, now: float) -> None:
         # A fairy's finalizer keeps the record alive until it has run, and it ends the use. What
         # is left was being given back when a listener of the application raised.
         for use in entry.uses:
@@ -321,7 +321,7 @@ class Counting(Deferring):
 
     # --- ends of uses --------------------------------------------------------------------
 
-    def returned(self, entry: Entry) -> None:
+    def returned(self, entry: PoolEntry) -> None:
         """Note that the record goes back to its pool, which ends its use if it has one. On the hot path."""
         entry.returning = True
         use = entry.use
@@ -333,7 +333,7 @@ class Counting(Deferring):
         use.ended_at = self.clock()
         if use.account is not None:  # else whoever counts its begin will see that it ended
             self._note(use)
-        elif len(self._notes) > MOST_NOTES:
+        elif len(self._notes) > MAX_NOTES:
             self._settle()
 
     def _returned(self, use: Use) -> None:
@@ -347,27 +347,27 @@ class Counting(Deferring):
         else:
             self._check_in(entry, use, now)
 
-    def use_ended(self, entry: Entry, use: Use) -> None:
+    def use_ended(self, entry: PoolEntry, use: Use) -> None:
         """Note that one of several uses of a shared connection ended."""
         self._do(self._use_ended, entry, use, self.clock())
 
-    def _use_ended(self, entry: Entry, use: Use, now: float) -> None:
+    def _use_ended(self, entry: PoolEntry, use: Use, now: float) -> None:
         if use in entry.uses:
             entry.drop(use)
             self._check_in(entry, use, now)
             entry.idle_since = now
 
-    def detached(self, entry: Entry, use: Use | None) -> None:
+    def detached(self, entry: PoolEntry, use: Use | None) -> None:
         """Note that the connection left its record, by detach() or taken by the collector."""
         self._do(self._detach_event, entry, use, self.clock())
 
-    def _detach_event(self, entry: Entry, use: Use | None, now: float) -> None:
-        if entry.left_early and use not in entry.uses:
-            entry.left_early -= 1
+    def _detach_event(self, entry: PoolEntry, use: Use | None, now: float) -> None:
+        if entry.detached_before_event and use not in entry.uses:
+            entry.detached_before_event -= 1
         else:
             self._detached(entry, use, now)
 
-    def _detached(self, entry: Entry, use: Use | None, now: float) -> None:
+    def _detached(self, entry: PoolEntry, use: Use | None, now: float) -> None:
         if entry.connection_key is None:
             return
         if use is None or use not in entry.uses:
@@ -383,7 +383,7 @@ class Counting(Deferring):
             self._observe_use(use, now)
         self._gone(entry)
 
-    def _check_in(self, entry: Entry, use: Use, now: float, *, normally: bool = True) -> None:
+    def _check_in(self, entry: PoolEntry, use: Use, now: float, *, normally: bool = True) -> None:
         self.counts.checkins += 1
         if normally:
             self.leaks.recovered(self.counts, entry, use, now)
@@ -392,7 +392,7 @@ class Counting(Deferring):
     def _observe_use(self, use: Use, now: float) -> None:
         self.counts.use_seconds.observe(self._spent(use, now), use.span, now)
 
-    def _collect(self, entry: Entry, use: Use, now: float) -> None:
+    def _collect(self, entry: PoolEntry, use: Use, now: float) -> None:
         self.leaks.collected(self.counts, entry, use, now)
         self._spent(use, now)
 
@@ -404,25 +404,25 @@ class Counting(Deferring):
             use.account.used_seconds += length
         return length
 
-    def _end_silent(self, entry: Entry, now: float) -> None:
+    def _end_silent(self, entry: PoolEntry, now: float) -> None:
         for use in entry.uses:
-            if use.surely_collected:
+            if use.known_collected:
                 self._collect(entry, use, now)
             else:
                 self._check_in(entry, use, now)
         entry.uses.clear()  # not the one that begins now
 
-    def abandon(self, pools: frozenset[int]) -> list[Entry]:
+    def abandon(self, pools: frozenset[int]) -> list[PoolEntry]:
         """Stop following these pools, by the `id()` of each; return their connection records' entries.
 
         The books stay balanced: a connection that is out counts as detached, an idle one as lost, an
         acquire in progress as cancelled.
         """
-        entries: list[Entry] = []
+        entries: list[PoolEntry] = []
         self._do(self._abandon, pools, entries, self.clock())
         return entries
 
-    def _abandon(self, pools: frozenset[int], entries: list[Entry], now: float) -> None:
+    def _abandon(self, pools: frozenset[int], entries: list[PoolEntry], now: float) -> None:
         for use in tuple(self._pending):
             if use.pool_key in pools:
                 self._acquire_ended(use, "cancelled_acquires")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import CodeType
 
 
-class Site:
+class CallSite:
     """A place in code that may acquire connections: one code object, what it is called, whose it is.
 
     Source of the name: `co_qualname` (Python 3.11), `co_name` before.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pool_exporter.ledger.probe import Probe
-from pool_exporter.ledger.uses import Entry, Use
+from pool_exporter.ledger.uses import PoolEntry, Use
 from pool_exporter.records import HeldConnection
 
 
 def held_connection(
-    pool: str, entry: Entry, use: Use, now: float, probe: Probe, *, exempt: bool
+    pool: str, entry: PoolEntry, use: Use, now: float, probe: Probe, *, exempt: bool
 ) -> HeldConnection:
     """Return the record of a use as it is at `now`, a reading of the ledger's clock in seconds."""
     site = use.site

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from pool_exporter.ledger.counts import Counts
 from pool_exporter.ledger.leak_policy import LeakPolicy
-from pool_exporter.ledger.uses import Entry, Use
+from pool_exporter.ledger.uses import PoolEntry, Use
 
-MOST_REPORTS = 1000
+MAX_REPORTS = 1000
 """Steps that wait to be reported at most; what comes then is counted but not reported."""
 
 
-MOST_VERDICTS = 1000  # exemptions remembered, by owner and function
+MAX_VERDICTS = 1000  # exemptions remembered, by owner and function
 
 
 class Observation(NamedTuple):
@@ -40,16 +40,16 @@ def overdue_kind(policy: LeakPolicy, seen: Observation) -> str | None:
     return "idle" if seen.quiet_for >= policy.idle_seconds else None
 
 
-class Step(NamedTuple):
+class LeakEvent(NamedTuple):
     """One step in the life of a leak, to be reported: suspected, recovered or collected."""
 
     event: str
-    entry: Entry
+    entry: PoolEntry
     use: Use
     now: float
 
 
-class LeakWatch:
+class LeakDetector:
     """Count each use as suspected once and as recovered once, and note the steps for a report.
 
     Nothing of it waits, logs or locks: the ledger calls it under its own lock.
@@ -57,7 +57,7 @@ class LeakWatch:
 
     def __init__(self, policy: LeakPolicy) -> None:
         self.policy = policy
-        self.steps: deque[Step] = deque()  # appended here, taken by whoever reports
+        self.steps: deque[LeakEvent] = deque()  # appended here, taken by whoever reports
         self._orphaned_since: dict[int, float] = {}  # pool key -> when its dispose was first seen
         self._exempt: dict[tuple[str, object], bool] = {}
 
@@ -65,17 +65,17 @@ class LeakWatch:
         """Tell whether the policy exempts the owner of a use."""
         if not self.policy.exempt:
             return False
-        if use.spared:
+        if use.exempt_in_parent:
             return True
         key = (use.owner, use.site)
         verdict = self._exempt.get(key)
         if verdict is None:
-            if len(self._exempt) >= MOST_VERDICTS:
+            if len(self._exempt) >= MAX_VERDICTS:
                 self._exempt.clear()
             verdict = self._exempt[key] = self.policy.exempts(use)
         return verdict
 
-    def orphaned_for(self, entry: Entry, live_pools: frozenset[int], now: float) -> float | None:
+    def orphaned_for(self, entry: PoolEntry, live_pools: frozenset[int], now: float) -> float | None:
         """Return how long ago the dispose of the entry's pool was first seen, None for a live pool."""
         if entry.pool_key in live_pools:
             return None
@@ -86,7 +86,7 @@ class LeakWatch:
         for key in self._orphaned_since.keys() - pool_keys:
             del self._orphaned_since[key]
 
-    def observed(self, counts: Counts, entry: Entry, use: Use, seen: Observation, now: float) -> None:
+    def observed(self, counts: Counts, entry: PoolEntry, use: Use, seen: Observation, now: float) -> None:
         """Judge a use by what is seen of it; suspect it once."""
         use.overdue = None if self.is_exempt(use) else overdue_kind(self.policy, seen)
         kind = use.overdue
@@ -98,19 +98,19 @@ class LeakWatch:
             use.account.leaks += 1
         self._note("suspected", entry, use, now)
 
-    def recovered(self, counts: Counts, entry: Entry, use: Use, now: float) -> None:
+    def recovered(self, counts: Counts, entry: PoolEntry, use: Use, now: float) -> None:
         """Count a suspected use that ended normally after all."""
         if use.suspected is not None:
             counts.leaks_recovered[use.suspected] += 1
             self._note("recovered", entry, use, now)
 
-    def collected(self, counts: Counts, entry: Entry, use: Use, now: float) -> None:
+    def collected(self, counts: Counts, entry: PoolEntry, use: Use, now: float) -> None:
         """Count a use that the collector ended: a certain leak."""
         counts.leaks_collected += 1
         if use.suspected is None and use.account is not None:
             use.account.leaks += 1
         self._note("collected", entry, use, now)
 
-    def _note(self, event: str, entry: Entry, use: Use, now: float) -> None:
-        if len(self.steps) < MOST_REPORTS:
-            self.steps.append(Step(event, entry, use, now))
+    def _note(self, event: str, entry: PoolEntry, use: Use, now: float) -> None:
+        if len(self.steps) < MAX_REPORTS:
+            self.steps.append(LeakEvent(event, entry, use, now))

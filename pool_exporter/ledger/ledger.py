@@ -10,7 +10,7 @@ from pool_exporter.ledger.held import held_connection
 from pool_exporter.ledger.leaks import Observation
 from pool_exporter.ledger.probe import Probe
 from pool_exporter.ledger.snapshot import Moment, make_snapshot
-from pool_exporter.ledger.uses import Entry, Use
+from pool_exporter.ledger.uses import PoolEntry, Use
 from pool_exporter.records import HeldConnection, LeakReport, PoolSnapshot, PoolState, Samples
 
 SURE_SECONDS = 1.0
@@ -49,7 +49,7 @@ class Ledger(Counting):
         """Tell whether a connection is open. Waits for nobody."""
         return any(entry.open for entry in tuple(self._entries))
 
-    def reset_after_fork(self, alive: Callable[[Entry], bool]) -> None:
+    def reset_after_fork(self, alive: Callable[[PoolEntry], bool]) -> None:
         """Start again in a forked child from the connections it inherited.
 
         `alive` tells whether an entry's record still has its connection. Called while no other
@@ -61,7 +61,7 @@ class Ledger(Counting):
         self.leaks.steps.clear()  # the parent reports them
         now = self.clock()
         for entry in entries:
-            key, uses, inherited = entry.connection_key, entry.uses_noted(), alive(entry)
+            key, uses, inherited = entry.connection_key, entry.current_uses(), alive(entry)
             entry.connection_key, entry.uses, entry.use = None, [], None
             entry.statements = entry.running = 0
             if key is None or not inherited:
@@ -69,9 +69,9 @@ class Ledger(Counting):
             self._adopt(entry, key, None, now)
             for use in uses:
                 if use.account is None:  # noted, and not counted yet
-                    use.goes_on()
+                    use.start_tracking()
                 self._adopt(entry, key, use.fairy_ref, now)
-                entry.uses[-1].spared = self.leaks.is_exempt(use)
+                entry.uses[-1].exempt_in_parent = self.leaks.is_exempt(use)
 
     def snapshot(self, state: PoolState) -> PoolSnapshot:
         """Return the pool's truth now; `state` is what only the live pool knows.
@@ -170,7 +170,7 @@ class Ledger(Counting):
         # Not under the lock: what a driver and a task tell takes longer than a checkout may wait.
         return [self._held(state.name, entry, use, now) for _, entry, use in found], snapshot
 
-    def _held(self, pool: str, entry: Entry, use: Use, now: float) -> HeldConnection:
+    def _held(self, pool: str, entry: PoolEntry, use: Use, now: float) -> HeldConnection:
         # Of a use that ended, the record may be somebody else's by now.
         probe = self._probe if use in entry.uses else Probe()
         return held_connection(pool, entry, use, now, probe, exempt=self.leaks.is_exempt(use))
@@ -203,14 +203,16 @@ class Ledger(Counting):
                 self._observe(state, entry, use, now)
         self.leaks.forget_pools(pools - state.live_pools)
 
-    def _observe(self, state: PoolState, entry: Entry, use: Use, now: float) -> None:
+    def _observe(self, state: PoolState, entry: PoolEntry, use: Use, now: float) -> None:
         try:
             busy = bool(entry.running) or self._probe.busy(entry, use)
             in_transaction = None if busy else self._probe.in_transaction(entry)
-            if busy or (use.transacting and in_transaction is False):  # rolled back since the last look
+            if busy or (
+                use.was_in_transaction and in_transaction is False
+            ):  # rolled back since the last look
                 use.busy_at = now
             if not busy:
-                use.transacting = bool(in_transaction)
+                use.was_in_transaction = bool(in_transaction)
             quiet = max(0.0, now - max(use.active_at, use.busy_at))
             seen = Observation(
                 active_for=now - use.active_at,
@@ -226,7 +228,7 @@ class Ledger(Counting):
     def _sweep(self, now: float) -> None:
         for entry in tuple(self._entries):
             for use in tuple(entry.uses):
-                collected = use.surely_collected
+                collected = use.known_collected
                 if use.ended_at is not None:
                     # Its return was noted since the notes were counted. Its fairy may be gone by now,
                     # as it is after any return; so that is to be looked at first.
@@ -234,7 +236,7 @@ class Ledger(Counting):
                 if collected and len(entry.uses) > 1:  # a shared connection: no event comes
                     entry.drop(use)
                     self._collect(entry, use, now)
-                elif not self._probe.ended_silently(entry, use):
+                elif not self._probe.already_returned(entry, use):
                     use.seems_ended_since = None
                 elif self._surely_ended(use, collected, now):
                     entry.drop(use)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pool_exporter.ledger.uses import Entry, Use
+from pool_exporter.ledger.uses import PoolEntry, Use
 
 
-class Details(NamedTuple):
+class ConnectionDetails(NamedTuple):
     """What a driver and a task tell of a use without I/O, as in `HeldConnection`."""
 
     in_transaction: bool | None = None
@@ -22,18 +22,18 @@ class Probe:
     This one knows no more than the events told.
     """
 
-    def ended_silently(self, entry: Entry, use: Use) -> bool:
+    def already_returned(self, entry: PoolEntry, use: Use) -> bool:
         """Tell whether the use is over although nothing said so."""
         return False
 
-    def busy(self, entry: Entry, use: Use) -> bool:
+    def busy(self, entry: PoolEntry, use: Use) -> bool:
         """Tell whether the driver works for this use at this moment."""
         return False
 
-    def in_transaction(self, entry: Entry) -> bool | None:
+    def in_transaction(self, entry: PoolEntry) -> bool | None:
         """Tell whether the connection is in a transaction, None where the driver cannot tell."""
         return None
 
-    def details(self, entry: Entry, use: Use) -> Details:
+    def details(self, entry: PoolEntry, use: Use) -> ConnectionDetails:
         """Return what is to be known of a use, for a record of it."""
-        return Details()
+        return ConnectionDetails()

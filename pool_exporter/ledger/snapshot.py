@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pool_exporter.catalogue import AGES_SECONDS, OVERDUE_KINDS
 from pool_exporter.ledger.counts import Counts
-from pool_exporter.ledger.uses import Entry, Use
+from pool_exporter.ledger.uses import PoolEntry, Use
 from pool_exporter.records import PoolSnapshot, PoolState
 
 
@@ -27,7 +27,7 @@ class Moment(NamedTuple):
 
     now: float
     start_time: float
-    entries: tuple[Entry, ...]
+    entries: tuple[PoolEntry, ...]
     pending: tuple[tuple[float, int], ...]
     waits: tuple[Wait, ...]
     faults: int

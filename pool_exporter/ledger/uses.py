@@ -10,7 +10,7 @@ from pool_exporter.ledger.counts import Account
 
 if TYPE_CHECKING:
     from pool_exporter.ledger.ledger import Ledger
-from pool_exporter.ledger.call_site import Site
+from pool_exporter.ledger.call_site import CallSite
 
 
 class Use:
@@ -24,11 +24,20 @@ class Use:
 
     __slots__ = (
         *("account", "active_at", "began", "busy_at", "ended_at", "entry", "fairy_ref", "instruction"),
-        *("overdue", "owner", "pool_key", "seems_ended_since", "site", "spared", "started_at", "statement"),
-        *("suspected", "span", "task_name", "task_ref", "thread", "transacting", "was_collected"),
+        *(
+            "overdue",
+            "owner",
+            "pool_key",
+            "seems_ended_since",
+            "site",
+            "exempt_in_parent",
+            "started_at",
+            "statement",
+        ),
+        *("suspected", "span", "task_name", "task_ref", "thread", "was_in_transaction", "was_collected"),
     )
 
-    entry: Entry  # this and the next are set when the acquire got a connection
+    entry: PoolEntry  # this and the next are set when the acquire got a connection
     fairy_ref: weakref.ref[Any]
 
     def __init__(self, pool_key: int, began: float) -> None:
@@ -42,32 +51,32 @@ class Use:
         self.was_collected = False  # whether it was the collector that returned it
         self.statement: str | None = None  # its last one, where the application asked for SQL text
 
-    def is_nobodys(self) -> None:
+    def clear_attribution(self) -> None:
         """Leave unknown who has the connection; else attribution says it. Frames are never kept."""
         self.owner = "unknown"
-        self.site: Site | None = None
+        self.site: CallSite | None = None
         self.instruction = 0  # offset of the call in the site's code, in bytes
         self.task_ref: weakref.ref[Any] | None = None
         self.task_name: str | None = None
         self.span: Any = None  # context of OpenTelemetry's current span
 
-    def goes_on(self) -> None:
+    def start_tracking(self) -> None:
         """Get ready to be looked at: few uses are still in progress when their begin is counted."""
         self.busy_at = self.started_at  # when it was last seen at work
         self.overdue: str | None = None  # the kind by which it is past the policy now
         self.suspected: str | None = None  # the kind by which it was first
         self.seems_ended_since: float | None = None  # though nothing said so
-        self.transacting = False  # whether it was in a transaction when it was last looked at
-        self.spared = False  # whether it was exempt in the process that this one was forked from
+        self.was_in_transaction = False  # whether it was in a transaction when it was last looked at
+        self.exempt_in_parent = False  # whether it was exempt in the process that this one was forked from
 
     @classmethod
-    def of(cls, entry: Entry, fairy_ref: weakref.ref[Any], now: float) -> Use:
+    def of(cls, entry: PoolEntry, fairy_ref: weakref.ref[Any], now: float) -> Use:
         """Return a use whose acquire was not followed."""
         use = cls(entry.pool_key, now)
         use.entry = entry
         use.fairy_ref = fairy_ref
         use.thread = get_ident()
-        use.is_nobodys()
+        use.clear_attribution()
         return use
 
     @property
@@ -76,12 +85,12 @@ class Use:
         return self.fairy_ref() is None
 
     @property
-    def surely_collected(self) -> bool:
+    def known_collected(self) -> bool:
         """Tell the same where no event says so: one that was taken in may have ended normally just before."""
         return self.thread != 0 and self.fairy_ref() is None
 
 
-class Entry:
+class PoolEntry:
     """One connection record of the pool, held weakly, with its open connection and uses.
 
     The record points here, so an entry lives as long as its record or its ledger's interest.
@@ -94,11 +103,11 @@ class Entry:
         "connected_at",
         "connecting_since",
         "connection_key",
+        "detached_before_event",
         "error_key",
         "idle_seconds",
         "idle_since",
         "ledger",
-        "left_early",
         "pinging",
         "pool_key",
         "record_ref",
@@ -131,14 +140,14 @@ class Entry:
         self.statements = 0  # executed by its only use at a time; moved to the ledger when it goes
         self.stream_ref: weakref.ref[Any] | None = None  # result context of its last server-side cursor
         self.pinging = False
-        self.left_early = 0  # connections that left the record before their detach event
+        self.detached_before_event = 0  # connections that left the record before their detach event
 
     @property
     def open(self) -> bool:
         """Tell whether the record has an open connection."""
         return self.connection_key is not None
 
-    def uses_noted(self) -> list[Use]:
+    def current_uses(self) -> list[Use]:
         """Return the uses in progress by what was noted, counted yet or not."""
         if not self.shared:
             return [] if self.use is None else [self.use]

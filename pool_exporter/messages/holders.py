@@ -15,7 +15,7 @@ FRAMEWORKS = sys.stdlib_module_names | {
 """Whose steps of a stack say little about the application."""
 
 
-MOST_STEPS = 3
+MAX_STEPS = 3
 """Steps of the application's own that are shown of a stack."""
 
 
@@ -40,7 +40,7 @@ def doing(held: HeldConnection) -> str:
 def where_now(stack: Sequence[str]) -> str:
     """Return where a task is, innermost first: its last step, and the last ones of the application's own."""
     own = [step for step in stack if _is_own(step.partition(":")[0])]
-    steps = [*stack[-1:], *(step for step in reversed(own) if step != stack[-1])][: 1 + MOST_STEPS]
+    steps = [*stack[-1:], *(step for step in reversed(own) if step != stack[-1])][: 1 + MAX_STEPS]
     return visible(" < ".join(steps), 1000)
 
 

@@ -26,11 +26,11 @@ leak_logger = logging.getLogger("pool_exporter.leaks")
 timeout_logger = logging.getLogger("pool_exporter.timeouts")
 
 
-MOST_RECENT = 50
+MAX_RECENT = 50
 """Reports kept for the status page."""
 
 
-MOST_AT_ONCE = 20
+MAX_AT_ONCE = 20
 """Reports logged at one look; what happens thousands of times a second must not fill the log."""
 
 
@@ -38,15 +38,15 @@ class Reports:
     """Log the reports of one pool, and keep the last ones: `recent`, the newest first."""
 
     def __init__(self, faults: Faults) -> None:
-        self.recent: deque[LeakReport | TimeoutReport] = deque(maxlen=MOST_RECENT)
+        self.recent: deque[LeakReport | TimeoutReport] = deque(maxlen=MAX_RECENT)
         self._faults = faults
 
     def add(self, reports: Sequence[LeakReport | TimeoutReport]) -> None:
         """Keep and log reports, in their order. Never raises, whatever a log handler does."""
         self.recent.extendleft(reports)
-        for report in reports[:MOST_AT_ONCE]:
+        for report in reports[:MAX_AT_ONCE]:
             self._log(report)
-        left = [report for report in reports[MOST_AT_ONCE:] if isinstance(report, LeakReport)]
+        left = [report for report in reports[MAX_AT_ONCE:] if isinstance(report, LeakReport)]
         if left:
             owners = sorted({visible(one.held.owner) for one in left})[:5]
             message = (

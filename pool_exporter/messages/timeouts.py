@@ -10,11 +10,11 @@ from pool_exporter.messages.holders import described, doing, where_now
 from pool_exporter.records import HeldConnection, TimeoutReport
 from pool_exporter.support.text import humanised, visible
 
-MOST_GROUPS = 3
+MAX_GROUPS = 3
 """Owners named in the note on a timeout."""
 
 
-MOST_HOLDERS = 20
+MAX_HOLDERS = 20
 """Holders listed in the log record of a timeout."""
 
 
@@ -27,9 +27,9 @@ def timeout_note(report: TimeoutReport) -> str:
     groups = _grouped(report.held)
     parts = [
         f"{count} of {capacity} connections held by {who}, oldest {humanised(oldest.age_seconds)}, {_state(oldest)}"
-        for who, count, oldest in groups[:MOST_GROUPS]
+        for who, count, oldest in groups[:MAX_GROUPS]
     ]
-    others = groups[MOST_GROUPS:]
+    others = groups[MAX_GROUPS:]
     if others:
         whom = f"{len(others)} others" if len(others) > 1 else "another"
         parts.append(f"{sum(count for _, count, _ in others)} by {whom}")
@@ -70,13 +70,13 @@ def timeout_message(report: TimeoutReport) -> str:
         f"size {report.size}, overflow {report.overflow}, max {report.max}, {report.uses} in use, "
         f"{report.pending} other acquires in progress. Holders, the oldest first:"
     ]
-    for held in report.held[:MOST_HOLDERS]:
+    for held in report.held[:MAX_HOLDERS]:
         task = f", task {visible(held.task_name)!r}" if held.task_name else ""
         lines.append(f"  {described(held)}: {humanised(held.age_seconds)} old, {doing(held)}{task}")
         if held.stack:
             lines.append(f"    now at {where_now(held.stack)}")
-    if len(report.held) > MOST_HOLDERS:
-        lines.append(f"  … and {len(report.held) - MOST_HOLDERS} more")
+    if len(report.held) > MAX_HOLDERS:
+        lines.append(f"  … and {len(report.held) - MAX_HOLDERS} more")
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ except ImportError as error:
         "pip install 'pool_exporter[opentelemetry]' opentelemetry-instrumentation"
     ) from error
 
-from pool_exporter.instrumentation.instrument_all import AllInstrumentation, in_force, instrument_all
+from pool_exporter.instrumentation.instrument_all import AllInstrumentation, apply_to_all, instrument_all
 
 DEFAULTS = {name: parameter.default for name, parameter in signature(instrument_all).parameters.items()}
 """The options, those of `instrument_all()`."""
@@ -55,7 +55,7 @@ class PoolInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped upstr
                 )
         if given.get("meter_provider") is None:
             given["meter_provider"] = get_meter_provider()
-        self._all = in_force({**DEFAULTS, **given}, asked=False)
+        self._all = apply_to_all({**DEFAULTS, **given}, asked=False)
 
     def _uninstrument(self, **_options: Any) -> None:
         if self._all is not None:

@@ -15,10 +15,10 @@ try:
 except ImportError:  # Windows, whose servers do not fork
     fcntl = None  # type: ignore[assignment]  # tested for below
 
-_HELD: set[Turn] = set()
+_HELD: set[PortLock] = set()
 
 
-class Turn:
+class PortLock:
     """The right of one worker, among those of one parent process, to listen at an address."""
 
     def __init__(self, host: str, port: int) -> None:

@@ -18,7 +18,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.registry import REGISTRY, CollectorRegistry
 
-from pool_exporter.serving.port_lock import Turn
+from pool_exporter.serving.port_lock import PortLock
 from pool_exporter.serving.registries import registry_to_serve
 from pool_exporter.serving.tls import FilePath, server_context
 from pool_exporter.support.environment import DIRECTORY_VARIABLE, disabled
@@ -137,7 +137,7 @@ class _SharedServer(MetricsServer):
         self._listen = listen
         self._address = host, port
         self._secure = secure
-        self._turn = Turn(host, port)
+        self._turn = PortLock(host, port)
         self._own: MetricsServer | None = None
         self._ended = threading.Event()
         self._lock = threading.Lock()  # guards _own against a close that comes while its turn comes

@@ -10,7 +10,7 @@ SHOWN_LENGTH = 200
 """Characters of a name or another text from outside that are shown."""
 
 
-_MOST_ACCENTS = 3
+_MAX_ACCENTS = 3
 
 
 def humanised(seconds: float, rounding: Callable[[float], int] = round) -> str:
@@ -56,7 +56,7 @@ def _revealed(text: str) -> Iterator[str]:
     accents = 0
     for character in text:
         accents = accents + 1 if unicodedata.combining(character) else 0
-        if character.isprintable() and accents <= _MOST_ACCENTS:
+        if character.isprintable() and accents <= _MAX_ACCENTS:
             yield character
         else:
             yield character.encode("unicode_escape").decode("ascii")

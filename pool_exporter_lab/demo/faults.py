@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from pool_exporter_lab.demo.state import shop_of
 from pool_exporter_lab.demo.tables import orders, users
 
-MOST_CENTS_UNAPPROVED = 5000
+MAX_CENTS_UNAPPROVED = 5000
 """The largest refund that nobody need approve."""
 STREAM_SECONDS = 30.0
 
@@ -50,7 +50,7 @@ async def refund_order(request: Request) -> Response:
     shop = shop_of(request)
     connection = await shop.engine.connect()
     paid = await connection.scalar(select(orders.c.cents).where(orders.c.id == request.path_params["id"]))
-    if cents > MOST_CENTS_UNAPPROVED:
+    if cents > MAX_CENTS_UNAPPROVED:
         shop.awaiting_approval.append(connection)
         return PlainTextResponse("somebody will approve this\n", status_code=202)
     await connection.close()

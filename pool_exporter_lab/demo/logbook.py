@@ -12,11 +12,11 @@ from pathlib import PurePath
 from pool_exporter_lab.demo.moment import Leak, Message, Site
 
 LOGGERS = ("pool_exporter.leaks", "pool_exporter.timeouts")
-MOST_LEAKS = 1000
-MOST_MESSAGES = 2
+MAX_LEAKS = 1000
+MAX_MESSAGES = 2
 _POOL = re.compile(r"""^pool ('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"):?""")
 """What a message begins with: a pool's name as Python writes it."""
-MOST_LENGTH = 200
+MAX_LENGTH = 200
 """Characters of a message."""
 
 
@@ -29,8 +29,8 @@ class Logbook(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._messages: deque[Message] = deque(maxlen=MOST_MESSAGES)
-        self._leaks: deque[Leak] = deque(maxlen=MOST_LEAKS)
+        self._messages: deque[Message] = deque(maxlen=MAX_MESSAGES)
+        self._leaks: deque[Leak] = deque(maxlen=MAX_LEAKS)
         self._events: Counter[tuple[str, Site]] = Counter()
         self._logged = 0
         self._timeout_note: str | None = None
@@ -115,4 +115,4 @@ def _shortened(record: logging.LogRecord) -> str:
         if path is not None:
             text = text.replace(path, PurePath(path).name)
     text = " ".join(text.split())
-    return text if len(text) <= MOST_LENGTH else text[:MOST_LENGTH] + "…"
+    return text if len(text) <= MAX_LENGTH else text[:MAX_LENGTH] + "…"

@@ -17,7 +17,7 @@ DEFAULT = "load"
 WAVE_SECONDS = 20.0
 CREST_SECONDS = 6.0
 """When the first crest of the load comes, after the start."""
-MOST_CLIENTS = 86
+MAX_CLIENTS = 86
 FEWEST_CLIENTS = 3
 THINK_SECONDS = 0.2
 """Mean pause of a client between an answer and its next request."""
@@ -49,7 +49,7 @@ class Scenario:
 def waves(seconds: float) -> int:
     """Return how many clients are active so long after the start: more and fewer, in waves."""
     height = (1 + math.cos(2 * math.pi * (seconds - CREST_SECONDS) / WAVE_SECONDS)) / 2
-    return round(FEWEST_CLIENTS + (MOST_CLIENTS - FEWEST_CLIENTS) * height)
+    return round(FEWEST_CLIENTS + (MAX_CLIENTS - FEWEST_CLIENTS) * height)
 
 
 def shop(dice: random.Random) -> Request:
@@ -96,7 +96,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "healthy": Scenario("short honest requests, nobody waits", (_BROWSERS,)),
     "load": Scenario(
         "the pool is full in waves, callers queue and time out; nothing leaks",
-        (Crowd(MOST_CLIENTS, shop, _think, waves),),
+        (Crowd(MAX_CLIENTS, shop, _think, waves),),
     ),
     "slow": Scenario(
         "statements that take long fill the pool: overdue as busy, never suspected; PostgreSQL only",

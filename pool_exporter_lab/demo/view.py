@@ -17,9 +17,9 @@ from pool_exporter_lab.demo.moment import Moment
 WINDOW_SNAPSHOTS = 5
 """Over how many snapshots back the wait's quantile is taken; at one a second, so many seconds."""
 BAR_WIDTH = 30
-MOST_GUILTY = 3
+MAX_GUILTY = 3
 """Sites named at a time; at the end, all of them are."""
-MOST_MESSAGE_ROWS = 2
+MAX_MESSAGE_ROWS = 2
 
 
 class LiveView:
@@ -52,7 +52,7 @@ class LiveView:
     def show(self, moment: Moment) -> None:
         """Print one moment; the caller makes it one a second."""
         self._remember(moment)
-        blame = guilty(moment)[:MOST_GUILTY]
+        blame = guilty(moment)[:MAX_GUILTY]
         if self._in_place:
             self._replace(
                 [
@@ -60,7 +60,7 @@ class LiveView:
                     bar(moment.snapshot),
                     *self._numbers(moment.snapshot),
                     *self._wrapped([_verdict(moment), *blame]),
-                    *self._wrapped([f"log: {one.text}" for one in moment.messages], MOST_MESSAGE_ROWS),
+                    *self._wrapped([f"log: {one.text}" for one in moment.messages], MAX_MESSAGE_ROWS),
                     self._address,
                     "Ctrl-C ends it",
                 ]

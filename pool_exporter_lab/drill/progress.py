@@ -11,7 +11,7 @@ from pool_exporter_lab.drill.scenario import Scenario
 
 _SERVERS_SECONDS = 10.0
 """About how long the servers that all scenarios share take to start and to end."""
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 
 class Progress:
@@ -22,7 +22,7 @@ class Progress:
 
     def begin(self, scenarios: Mapping[str, Scenario], jobs: int) -> None:
         """Say what is played and about how long it takes, before anything is started."""
-        names = ", ".join(scenarios) if len(scenarios) <= _MOST_NAMED else f"{len(scenarios)} scenarios"
+        names = ", ".join(scenarios) if len(scenarios) <= _MAX_NAMED else f"{len(scenarios)} scenarios"
         minutes = math.ceil(expected_seconds(scenarios, jobs) / 60)
         self.tell(f"playing {names}; that takes about {minutes} minutes")
 

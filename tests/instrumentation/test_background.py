@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from pool_exporter import LeakPolicy, instrument
-from pool_exporter.instrumentation.background import Watcher
+from pool_exporter.instrumentation.background import BackgroundThread
 from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.records import PoolState
 from tests.postgres import until
@@ -46,7 +46,7 @@ def test_the_check_ends_when_nothing_is_left_and_begins_again() -> None:
             ended.set()
         return answer
 
-    watcher = Watcher(check)
+    watcher = BackgroundThread(check)
     watcher.start()
     until(lambda: watcher._thread is None, "the thread ended itself")
     assert checks == 1
@@ -64,7 +64,7 @@ def test_wake_makes_the_next_check_come_at_once() -> None:
         checked.release()
         return 3600.0
 
-    watcher = Watcher(check)
+    watcher = BackgroundThread(check)
     watcher.start()
     assert checked.acquire(timeout=10)
     watcher.wake()
@@ -91,7 +91,7 @@ def test_a_check_that_raises_is_logged_and_the_watcher_goes_on(
         again.set()
         return 3600.0
 
-    watcher = Watcher(check)
+    watcher = BackgroundThread(check)
     watcher.start()
     assert again.wait(10)
     watcher.stop()
@@ -129,7 +129,7 @@ def test_without_a_thread_instrument_goes_on(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", fail)
-    watcher = Watcher(lambda: None)
+    watcher = BackgroundThread(lambda: None)
     watcher.start()
     assert watcher._thread is None
     assert "can't start new thread" in caplog.text
@@ -163,7 +163,7 @@ PROGRAM = """
     warnings.simplefilter("error")
     from sqlalchemy import create_engine
     from pool_exporter import LeakPolicy, instrument
-    from pool_exporter.instrumentation.runtime import PROCESS
+    from pool_exporter.instrumentation.runtime import RUNTIME
 
     def threads():
         return [one.name for one in threading.enumerate() if one is not threading.main_thread()]
@@ -174,13 +174,13 @@ PROGRAM = """
     pid = os.fork()  # which warns, here raises, in a process that has several threads
     assert threads() == ["pool_exporter"], threads()
     if pid == 0:
-        PROCESS.soon()
+        RUNTIME.soon()
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     del engine
     gc.collect()
-    PROCESS.soon()
-    thread = PROCESS.watcher._thread
+    RUNTIME.soon()
+    thread = RUNTIME.watcher._thread
     if thread is not None:
         thread.join(10)
     assert threads() == [], threads()

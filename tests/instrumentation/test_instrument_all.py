@@ -176,7 +176,7 @@ def test_an_engine_that_cannot_be_taken_in_is_left_out(
     def broken(*_: object, **__: object) -> object:
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr("pool_exporter.instrumentation.instrument_all.put_on", broken)
+    monkeypatch.setattr("pool_exporter.instrumentation.instrument_all.instrument_engine", broken)
     engine = made()
     engine.connect().close()
     assert "an engine on sqlite is not instrumented with all others: out of order" in caplog.text

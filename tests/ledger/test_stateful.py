@@ -32,8 +32,8 @@ from tests.postgres import PostgresServer, running_server, until
 
 EXAMPLES = int(os.environ.get("POOL_EXPORTER_EXAMPLES", "0"))
 DEADLINE_SECONDS = 20.0
-MOST_JOBS = 8
-MOST_WAITING = 4
+MAX_JOBS = 8
+MAX_WAITING = 4
 ROUND_SECONDS = 0.02
 """How long a machine waits at most for the next round of I/O."""
 
@@ -180,7 +180,7 @@ class PoolMachine(RuleBasedStateMachine):
             if isinstance(connection, AsyncConnection) and not connection.closed:
                 self.held.append(connection)
 
-    @rule(number=st.integers(0, MOST_JOBS))
+    @rule(number=st.integers(0, MAX_JOBS))
     def finish(self, number: int) -> None:
         """Wait for one of the jobs."""
         if self.jobs:
@@ -207,7 +207,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def may_acquire(self) -> bool:
         """Tell whether another acquire is wanted: a server has only so many connections."""
-        return len(self.jobs) < MOST_JOBS and len(self.jobs) + len(self.held) < self.capacity + MOST_WAITING
+        return len(self.jobs) < MAX_JOBS and len(self.jobs) + len(self.held) < self.capacity + MAX_WAITING
 
     def begin_acquire(self) -> None:
         """Begin to acquire a connection."""
@@ -322,7 +322,7 @@ class PoolMachine(RuleBasedStateMachine):
             warnings.simplefilter("ignore")
             gc.collect()
 
-    @rule(number=st.integers(0, MOST_JOBS), turns=st.integers(0, 4), rounds=st.integers(0, 2))
+    @rule(number=st.integers(0, MAX_JOBS), turns=st.integers(0, 4), rounds=st.integers(0, 2))
     def cancel(self, number: int, turns: int, rounds: int) -> None:
         """Cancel a job wherever it is: in the queue, connecting, pinging, executing, resetting, closing."""
         if self.jobs:

@@ -11,6 +11,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import pool_exporter.capture
+from pool_exporter.capture.callers import attribution, frames, greenlets, stacks
 from pool_exporter.exporters.opentelemetry import (
     attributes,
     exported_pool,
@@ -21,7 +22,18 @@ from pool_exporter.exporters.opentelemetry import (
     sdk,
 )
 from pool_exporter.instrumentation import pool_names
-from pool_exporter.ledger import books, counts, held, leaks, ledger, operations, snapshot, uses
+from pool_exporter.ledger import (
+    books,
+    call_site,
+    counts,
+    held,
+    leak_policy,
+    leaks,
+    ledger,
+    operations,
+    snapshot,
+    uses,
+)
 
 strikes = 0
 """How often an injected function was called since the injection."""
@@ -39,19 +51,16 @@ def functions() -> dict[str, FunctionType]:
     modules = [
         importlib.import_module(f"{pool_exporter.capture.__name__}.{module.name}")
         for module in pkgutil.iter_modules(pool_exporter.capture.__path__)
+        if not module.ispkg
     ]
     found = {}
     for module in [
-        *(*modules, ledger, books, uses, counts, operations, held, leaks, snapshot, pool_names),
+        *(*modules, attribution, frames, greenlets, stacks),
+        *(ledger, books, uses, call_site, counts, operations, held, leaks, leak_policy, snapshot, pool_names),
         *(provider, providers, exported_pool, retired_pools, attributes, instruments, sdk),
     ]:
         for function in _functions_of(module):
-            name = (
-                module.__name__.removeprefix("pool_exporter.")
-                .removeprefix("capture.")
-                .removeprefix("exporters.")
-            )
-            found[f"{name}:{function.__qualname__}"] = function
+            found[f"{module.__name__.rpartition('.')[2]}:{function.__qualname__}"] = function
     return found
 
 

@@ -16,9 +16,9 @@ from sqlalchemy.pool import AssertionPool, QueuePool, StaticPool
 
 from pool_exporter import Instrumentation, instrument
 from pool_exporter.capture.attach import Attachment, active_tap
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.instrumentation.runtime import RUNTIME
 from pool_exporter.ledger.books import Counting
-from pool_exporter.ledger.uses import Entry
+from pool_exporter.ledger.uses import PoolEntry
 from tests.laws import assert_laws
 from tests.postgres import PostgresServer
 
@@ -121,7 +121,7 @@ def test_names_handed_on_leave_nothing_behind(tmp_path: Path) -> None:
         engine.dispose()
         del engine
         gc.collect()
-    export = PROCESS.exports._by_registry[registry]
+    export = RUNTIME.exports._by_registry[registry]
     assert len(export.names._nameless) <= 1
 
 
@@ -199,7 +199,7 @@ def test_a_record_that_two_threads_see_first_has_one_entry(
     record = connection.connection._connection_record
     met = []
 
-    class Met(Entry):
+    class Met(PoolEntry):
         __slots__ = ()
 
         def __init__(self, *arguments: Any) -> None:
@@ -208,7 +208,7 @@ def test_a_record_that_two_threads_see_first_has_one_entry(
                 met.append(self)
                 active_tap(engine).entry(record)  # type: ignore[union-attr]  # as another thread would just then
 
-    monkeypatch.setattr("pool_exporter.capture.tap.Entry", Met)
+    monkeypatch.setattr("pool_exporter.capture.tap.PoolEntry", Met)
     pool = instrument(engine, registry=None)
     assert len(met) == 1
     assert pool.snapshot().used == 1

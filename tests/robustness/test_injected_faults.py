@@ -26,7 +26,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import QueuePool
 
 from pool_exporter import Attribution, Instrumentation, LeakPolicy, PoolSnapshot, instrument, owner
-from pool_exporter.instrumentation.runtime import PROCESS as process
+from pool_exporter.instrumentation.runtime import RUNTIME as process
 from pool_exporter.ledger.ledger import Ledger
 from tests.laws import assert_laws
 from tests.postgres import PostgresServer
@@ -116,12 +116,12 @@ async def run(
 BY_INSTRUMENT = {
     *("attach:Attachment.__init__", "attach:Attachment.add_engine", "attach:_accepts", "attach:active_tap"),
     *("counts:Accounts.__init__", "dialect:_statement_with_text"),
-    *("leaks:LeakPolicy.__post_init__", "leaks:checked_policy"),
+    *("leak_policy:LeakPolicy.__post_init__", "leak_policy:checked_policy"),
     *("attribution:Attribution.__post_init__", "attribution:attributor", "attribution:checked_attribution"),
-    *("frames:Sites.__init__", "frames:frame_finder", "leaks:LeakWatch.__init__", "seam:_plain_connect"),
-    *("attach:root_engine", "attach:seam_objections", "privates:missing", "describe:default_name"),
+    *("frames:Sites.__init__", "frames:frame_finder", "leaks:LeakDetector.__init__", "seam:_plain_connect"),
+    *("attach:root_engine", "attach:seam_objections", "privates:missing", "engine_name:default_name"),
     *("counts:Counts.__init__", "counts:ErrorCounts.__init__", "counts:Histogram.__init__"),
-    *("deferring:Deferring.__init__", "counting:Counting.__init__", "counting:Counting._begin_counting"),
+    *("operations:Deferring.__init__", "books:Counting.__init__", "books:Counting._begin_counting"),
     *(
         "dialect:_ping",
         "dialect:_statement",
@@ -131,50 +131,67 @@ BY_INSTRUMENT = {
     ),
     *("listeners:DialectListeners.__init__", "listeners:PoolListeners.__init__"),
     *("listeners:_inert", "listeners:_ours", "listeners:listen_to_dialect"),
-    *("naming:Names.__init__", "naming:Names._free", "naming:Names.claim"),
+    *("pool_names:PoolNames.__init__", "pool_names:PoolNames._free", "pool_names:PoolNames.claim"),
     *("seam:_cleanup", "seam:_close_connection", "seam:_connect", "seam:_connect_per_thread"),
     *("seam:_connect_shared", "seam:_dec_overflow", "seam:_dispose", "seam:_pool_overrides"),
     *("seam:_make_seam", "seam:_queue_overrides", "seam:_recreate", "seam:_return_conn", "seam:share"),
     *("tap:Tap.__init__", "tap:Tap.add_engine"),
-    *("opentelemetry:PoolInstruments.__init__", "opentelemetry:PoolInstruments._observable"),
-    *("departed:Departed.__init__", "departed:Departed.came_back", "opentelemetry:_context"),
-    *("telemetry:Telemetry._most_samples", "telemetry:Telemetry.keep_samples"),
-    *("opentelemetry:_points_of", "telemetries:Telemetries.__init__", "telemetries:Telemetries.of"),
-    *("telemetry:Telemetry.__init__", "telemetry:Telemetry._made", "telemetry:Telemetry.add"),
-    *("telemetry:Telemetry.check", "subject:Subject.__init__", "telemetries:Telemetries._known"),
-    *("counts:Counts.keep_samples", "ledger:Ledger.keep_samples", "rivals:stands_for_none"),
+    *("instruments:PoolInstruments.__init__", "instruments:PoolInstruments._observable"),
+    *("retired_pools:RetiredPools.__init__", "retired_pools:RetiredPools.came_back", "instruments:_context"),
+    *("provider:ProviderExporter._most_samples", "provider:ProviderExporter.keep_samples"),
+    *(
+        "instruments:_points_of",
+        "providers:ProviderExporters.__init__",
+        "providers:ProviderExporters.of",
+    ),
+    *(
+        "provider:ProviderExporter.__init__",
+        "provider:ProviderExporter._made",
+        "provider:ProviderExporter.add",
+    ),
+    *(
+        "provider:ProviderExporter.check",
+        "exported_pool:ExportedPool.__init__",
+        "providers:ProviderExporters._known",
+    ),
+    *("counts:Counts.keep_samples", "ledger:Ledger.keep_samples", "sdk:stands_for_none"),
 }
 """What instrument() alone calls, whose caller gets the exception."""
 
 AT_OTHER_TIMES = {
     # By uninstrument() and after a fork.
-    *("attach:Attachment.detach", "attach:Attachment._take_off", "naming:Names.release"),
-    *("attach:still_connected", "ledger:Ledger.reset_after_fork", "naming:Names.after_fork"),
-    *("opentelemetry:PoolInstruments.adopt", "telemetry:Telemetry.remove"),
-    *("departed:Departed.add", "departed:Departed.clear", "departed:_counters", "departed:_added"),
-    *("rivals:_measures_another_client", "departed:_closed"),
-    *("telemetry:Telemetry._depart", "telemetry:Telemetry._needs_name"),
-    *("uses:Entry.uses_noted", "attach:Attachment.after_fork", "naming:Names.holders"),
+    *("attach:Attachment.detach", "attach:Attachment._take_off", "pool_names:PoolNames.release"),
+    *("attach:still_connected", "ledger:Ledger.reset_after_fork", "pool_names:PoolNames.after_fork"),
+    *("instruments:PoolInstruments.adopt", "provider:ProviderExporter.remove"),
+    *(
+        "retired_pools:RetiredPools.add",
+        "retired_pools:RetiredPools.clear",
+        "retired_pools:_counters",
+        "retired_pools:_added",
+    ),
+    *("sdk:_measures_another_client", "retired_pools:_closed"),
+    *("provider:ProviderExporter._depart", "provider:ProviderExporter._needs_name"),
+    *("uses:PoolEntry.current_uses", "attach:Attachment.after_fork", "pool_names:PoolNames.holders"),
     # With other workers to share with.
     *("ledger:Ledger.mark", "ledger:Ledger.has_open"),
     # With many engines: of a group, and of all.
-    *("counting:Counting.abandon", "counting:Counting._abandon", "ledger:Ledger.pending"),
+    *("books:Counting.abandon", "books:Counting._abandon", "ledger:Ledger.pending"),
     *(
         "tap:Tap.has_engine",
-        "creation:_Telling.__init__",
-        "creation:_Telling.engine_created",
+        "new_engines:_Telling.__init__",
+        "new_engines:_Telling.engine_created",
     ),
-    *("creation:existing_engines", "creation:tell_of_new_engines"),
-    "deferring:Deferring._unlock_after_fork",
+    *("new_engines:existing_engines", "new_engines:tell_of_new_engines"),
+    "operations:Deferring._unlock_after_fork",
     # Between threads, or in the middle of an operation.
-    *("deferring:Deferring._defer", "deferring:Deferring._interrupted", "deferring:Deferring._settle"),
-    *("deferring:Deferring._wait", "ledger:Ledger._surely_ended"),
+    *("operations:Deferring._defer", "operations:Deferring._interrupted", "operations:Deferring._settle"),
+    *("operations:Deferring._wait", "ledger:Ledger._surely_ended"),
     # What is overridden, or done after a fault.
-    *("counting:Counting._failed", "deferring:Deferring._count_uses", "deferring:Deferring._failed"),
-    *("attribution:nobody", "frames:_runs_the_loop", "telemetry:Telemetry.failed"),
+    *("books:Counting._failed", "operations:Deferring._count_uses", "operations:Deferring._failed"),
+    *("attribution:nobody", "frames:_runs_the_loop", "provider:ProviderExporter.failed"),
     # Where no engine is left, where an event went missing, in reduced mode, and in psycopg.
-    *("ledger:Ledger.at_rest", "counting:Counting._end_silent"),
-    *("tap:_has_room", "activity:_cursor_open", "drivers:_transport"),
+    *("ledger:Ledger.at_rest", "books:Counting._end_silent"),
+    *("tap:_has_room", "record_probe:_cursor_open", "drivers:_transport"),
     # Of drivers and of tasks that no step uses: those here are psycopg's, and run while they are looked at.
     *("drivers:_awaits_answer", "drivers:_in_mysql_transaction"),
     *(
@@ -192,19 +209,23 @@ GUARDS = {
     *("dialect:_begin", "dialect:_ping_begun", "dialect:_ping_ended"),
     *("seam:_announce", "seam:_withdraw", "seam:_not_begun", "seam:_gave_up", "seam:_fault"),
     *("seam:_SharedFairy._checkin", "tap:Tap.fault", "tap:_record_collected"),
-    *("opentelemetry:PoolInstruments._observe", "telemetries:Telemetries.relieve"),
+    *("instruments:PoolInstruments._observe", "providers:ProviderExporters.relieve"),
 }
 """What keeps the others' faults from the application: its whole body is a `try`, or a report."""
 
 OF_NO_POOL = {
-    "naming:Names.items",
-    "opentelemetry:PoolInstruments._collection",
-    *("opentelemetry:PoolInstruments.inherited", "opentelemetry:_Collection.__init__"),
-    *("rivals:other_scopes", "rivals:real_provider", "rivals:serves_opentelemetry"),
-    *("departed:Departed.farewells", "rivals:has_sole_reader"),
-    "rivals:_is_scraped",
-    "telemetry:Telemetry._others",
-    *("telemetry:Telemetry._left_to_others", "telemetry:Telemetry._readings", "telemetry:Telemetry.relieve"),
+    "pool_names:PoolNames.items",
+    "instruments:PoolInstruments._collection",
+    *("instruments:PoolInstruments.inherited", "instruments:_Collection.__init__"),
+    *("sdk:other_scopes", "sdk:real_provider", "sdk:serves_opentelemetry"),
+    *("retired_pools:RetiredPools.farewells", "sdk:has_sole_reader"),
+    "sdk:_is_scraped",
+    "provider:ProviderExporter._others",
+    *(
+        "provider:ProviderExporter._left_to_others",
+        "provider:ProviderExporter._readings",
+        "provider:ProviderExporter.relieve",
+    ),
 }
 """What is said in the log alone, since no pool is concerned."""
 
@@ -292,7 +313,7 @@ def test_a_log_handler_that_raises_is_nobodys_problem(engine: Engine) -> None:
     try:
         with instrument(engine, registry=None) as instrumentation:
             with (
-                injection.raising(FUNCTIONS["counting:Counting._count_uses"]),
+                injection.raising(FUNCTIONS["books:Counting._count_uses"]),
                 engine.connect() as connection,
             ):
                 assert connection.execute(text("select 1")).scalar() == 1
@@ -309,7 +330,7 @@ def test_a_log_handler_may_take_a_snapshot(engine: Engine) -> None:
         logging.getLogger("pool_exporter").addHandler(handler)
         before = instrumentation.snapshot()
         try:
-            with injection.raising(FUNCTIONS["counting:Counting._connected"]):
+            with injection.raising(FUNCTIONS["books:Counting._connected"]):
                 engine.connect().close()
         finally:
             logging.getLogger("pool_exporter").removeHandler(handler)

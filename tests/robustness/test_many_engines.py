@@ -13,7 +13,7 @@ from sqlalchemy.pool import QueuePool
 
 from pool_exporter import Instrumentation, instrument, instrument_all
 from pool_exporter.ledger.ledger import Ledger
-from pool_exporter.ledger.uses import Entry
+from pool_exporter.ledger.uses import PoolEntry
 from tests.laws import assert_laws
 
 CHURN = 300
@@ -22,7 +22,7 @@ CHURN = 300
 def ours() -> int:
     """Return how many of our objects there are that would be one or more for each engine."""
     gc.collect()
-    return sum(isinstance(one, (Instrumentation, Ledger, Entry)) for one in gc.get_objects())
+    return sum(isinstance(one, (Instrumentation, Ledger, PoolEntry)) for one in gc.get_objects())
 
 
 def pools_of(registry: CollectorRegistry) -> set[str]:

@@ -67,7 +67,7 @@ def test_a_child_keeps_neither_port_nor_turn() -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_child_does_not_keep_the_turn_of_a_killed_parent() -> None:
     """The lock is off as soon as its taker is gone, whoever was forked meanwhile."""
-    turn = server.Turn("127.0.0.1", 1)
+    turn = server.PortLock("127.0.0.1", 1)
     assert turn.take()
     reader, writer = os.pipe()
     child = os.fork()
@@ -80,7 +80,7 @@ def test_a_child_does_not_keep_the_turn_of_a_killed_parent() -> None:
         assert turn._file is not None
         os.close(turn._file)  # as the system does for a process that is killed
         turn._file = None
-        again = server.Turn("127.0.0.1", 1)
+        again = server.PortLock("127.0.0.1", 1)
         assert again.take()
         again.give_back()
     finally:
@@ -96,7 +96,7 @@ def test_without_a_usable_file_workers_share_all_the_same(
 ) -> None:
     """One serves, and the others wait; nothing raises because of a file."""
     port = free_port()
-    path = Path(server.Turn("127.0.0.1", port)._path)
+    path = Path(server.PortLock("127.0.0.1", port)._path)
     if trouble == "directory":
         path.mkdir()
     elif trouble == "link":

@@ -11,10 +11,10 @@ from typing import Any
 
 from pool_exporter.capture.callers.frames import frame_finder
 from pool_exporter.capture.callers.owner import CURRENT, current_owner
-from pool_exporter.ledger.call_site import Site
+from pool_exporter.ledger.call_site import CallSite
 from pool_exporter.ledger.uses import Use
 
-MOST_OWNER_LENGTH = 200
+MAX_OWNER_LENGTH = 200
 """Characters of an owner, which becomes a label value."""
 
 
@@ -56,7 +56,7 @@ def checked_attribution(attribution: object) -> Attribution | None:
 
 def nobody(use: Use) -> None:
     """Leave the use's owner unknown: what stands in where attribution is off."""
-    use.is_nobodys()
+    use.clear_attribution()
 
 
 def attributor(attribution: Attribution) -> Callable[[Use], None]:
@@ -89,12 +89,12 @@ def attributor(attribution: Attribution) -> Callable[[Use], None]:
     return attribute
 
 
-def _named(site: Site | None) -> str:
+def _named(site: CallSite | None) -> str:
     """Return the name of the work in progress, bounded; the function's where it has none yet."""
     owner = current_owner()
     if owner is None:
         return "unknown" if site is None else site.function
-    return owner if len(owner) <= MOST_OWNER_LENGTH else owner[:MOST_OWNER_LENGTH]
+    return owner if len(owner) <= MAX_OWNER_LENGTH else owner[:MAX_OWNER_LENGTH]
 
 
 def _telemetry() -> Callable[[], object] | None:

@@ -17,11 +17,11 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from pool_exporter.ledger.call_site import Site
+from pool_exporter.ledger.call_site import CallSite
 
-MOST_SITES = 10_000
+MAX_SITES = 10_000
 """Code objects remembered at most; a program that makes code all the time must not fill the memory."""
-MOST_NAME_LENGTH = 200
+MAX_NAME_LENGTH = 200
 """Characters of a `module:function`, which becomes a label value."""
 
 BOUNDARIES = (
@@ -44,7 +44,7 @@ APPLICATIONS = ("pool_exporter_lab.demo", "pool_exporter_lab.drill")
 COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>")
 """Code that belongs to the function it stands in, and has no frame of its own as of Python 3.12."""
 
-Found = tuple[Site | None, int]
+Found = tuple[CallSite | None, int]
 """The site, and the offset in bytes of the instruction in it."""
 
 _CONNECT = Engine.connect.__code__
@@ -59,16 +59,16 @@ class Sites:
 
     def __init__(self, skip: tuple[str, ...] = ()) -> None:
         self._skip = (*SKIPPED, *skip)
-        self.known: dict[int, Site] = {}  # by id() of the code, which the site keeps alive
+        self.known: dict[int, CallSite] = {}  # by id() of the code, which the site keeps alive
 
-    def judge(self, frame: FrameType) -> Site:
+    def judge(self, frame: FrameType) -> CallSite:
         """Look at a code object for the first time."""
-        if len(self.known) >= MOST_SITES:
+        if len(self.known) >= MAX_SITES:
             self.known.clear()
         code, module = frame.f_code, module_of(frame)
         boundary = module != code.co_filename and _is_within(module, BOUNDARIES)
         application = not boundary and self._is_application(module, code)
-        site = Site(code, function_name(module, code), application=application, boundary=boundary)
+        site = CallSite(code, function_name(module, code), application=application, boundary=boundary)
         self.known[id(code)] = site
         return site
 
@@ -182,7 +182,7 @@ def function_name(module: str, code: CodeType) -> str:
 
     A file's name may have bytes that are no text, which no label value can hold.
     """
-    name = f"{module}:{getattr(code, 'co_qualname', code.co_name)}"[:MOST_NAME_LENGTH]
+    name = f"{module}:{getattr(code, 'co_qualname', code.co_name)}"[:MAX_NAME_LENGTH]
     return name.encode(errors="replace").decode()
 
 

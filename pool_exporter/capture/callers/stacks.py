@@ -20,9 +20,9 @@ from typing import Any
 from pool_exporter.capture.callers.frames import APPLICATIONS, function_name, module_of
 from pool_exporter.capture.callers.greenlets import current_greenlet
 
-MOST_ENTRIES = 30
+MAX_ENTRIES = 30
 """Entries of a stack at most: the innermost."""
-MOST_STEPS = 10_000
+MAX_STEPS = 10_000
 """Frames looked at on the way there; what is deeper than this is not followed to its end."""
 
 _FRAME_AND_AWAITED = (("cr_frame", "cr_await"), ("ag_frame", "ag_await"), ("gi_frame", "gi_yieldfrom"))
@@ -33,7 +33,7 @@ _OPAQUE = {
     "coroutine_wrapper",  # of a coroutine's __await__()
 }
 """Types of awaitables that tell only the collector which coroutine or generator they drive."""
-MOST_NESTED_GROUPS = 3
+MAX_NESTED_GROUPS = 3
 """Task groups within the tasks of task groups that are looked into."""
 _GROUPS = {"anyio._backends._asyncio", "asyncio.taskgroups"}
 """Modules whose `TaskGroup` has its unfinished tasks in `_tasks`."""
@@ -43,7 +43,7 @@ _AWAITS = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYN
 def task_stack(task: asyncio.Task[Any] | None) -> tuple[str, ...]:
     """Return where a task is, outermost first, each entry as `module:function (directory/file.py:line)`.
 
-    At most the innermost `MOST_ENTRIES`; of a file's path the last two parts. Synchronous frames of
+    At most the innermost `MAX_ENTRIES`; of a file's path the last two parts. Synchronous frames of
     SQLAlchemy and of this package are left out. Empty for None and for a task that is done. Of a task
     that runs in another thread, in a greenlet of SQLAlchemy, only the outermost frame is known.
     """
@@ -60,9 +60,9 @@ def task_stack(task: asyncio.Task[Any] | None) -> tuple[str, ...]:
 
 def _waiting(awaitable: Any, depth: int = 0) -> tuple[str, ...]:
     """Return the entries along what is awaited, then those of the tasks in its task groups."""
-    entries: deque[str] = deque(maxlen=MOST_ENTRIES)
+    entries: deque[str] = deque(maxlen=MAX_ENTRIES)
     children: list[Any] = []
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         frame, awaited = _frame_and_awaited(awaitable)
         if frame is not None:
             entries.append(_entry(frame))
@@ -74,7 +74,7 @@ def _waiting(awaitable: Any, depth: int = 0) -> tuple[str, ...]:
         if awaited is None:
             break
         awaitable = awaited
-    if depth < MOST_NESTED_GROUPS:
+    if depth < MAX_NESTED_GROUPS:
         for child in children:
             entries.extend(_waiting(child, depth + 1))
     return tuple(entries)
@@ -154,8 +154,8 @@ def _above(bottom: FrameType | None, tops: list[Any]) -> tuple[str, ...]:
     steps = 0
     for top in tops:
         frame: FrameType | None = top
-        while frame is not None and steps < MOST_STEPS:
-            if len(entries) < MOST_ENTRIES and not _is_plumbing(frame):
+        while frame is not None and steps < MAX_STEPS:
+            if len(entries) < MAX_ENTRIES and not _is_plumbing(frame):
                 entries.append(_entry(frame))
             if frame is bottom:
                 return tuple(reversed(entries))

@@ -23,7 +23,7 @@ BEAT_SECONDS = 10.0
 _PATTERN = "pool_exporter_{}.process"
 
 
-class Presence(NamedTuple):
+class Heartbeat(NamedTuple):
     """One process, as its note says it."""
 
     pid: int
@@ -35,7 +35,7 @@ class Presence(NamedTuple):
     """The file that it runs, to tell applications apart."""
 
     @classmethod
-    def own(cls) -> Presence:
+    def own(cls) -> Heartbeat:
         """Return this process's."""
         pid = os.getpid()
         return cls(pid, _namespace(), _started(pid), os.path.abspath(sys.argv[0] if sys.argv else ""))
@@ -53,15 +53,15 @@ class Presence(NamedTuple):
         return not self.started or _started(self.pid) in ("", self.started)
 
 
-def note_path(path: str, pid: int) -> str:
+def heartbeat_path(path: str, pid: int) -> str:
     """Return where the note of a process is."""
     return os.path.join(path, _PATTERN.format(pid))
 
 
-def leave_note(path: str) -> list[str]:
+def write_heartbeat(path: str) -> list[str]:
     """Write or renew this process's note; return what others' notes say that somebody should know."""
-    own = Presence.own()
-    mine = note_path(path, own.pid)
+    own = Heartbeat.own()
+    mine = heartbeat_path(path, own.pid)
     warnings = []
     before = _read(mine)
     if before is not None and before.namespace != own.namespace and _age(mine) < BEAT_SECONDS:
@@ -86,20 +86,20 @@ def leave_note(path: str) -> list[str]:
     return warnings
 
 
-def present(path: str) -> list[Presence]:
+def present(path: str) -> list[Heartbeat]:
     """Return the processes that have left a readable note, dead ones too."""
     found = (_read(note) for note in glob.glob(os.path.join(glob.escape(path), _PATTERN.format("*"))))
     return [one for one in found if one is not None]
 
 
-def bury_dead(path: str) -> list[int]:
+def remove_dead(path: str) -> list[int]:
     """Leave out the gauges of processes that died, as `mark_process_dead` does; return their numbers."""
     buried = []
     for one in present(path):
         if not one.alive():
             mark_process_dead(one.pid, path)  # type: ignore[no-untyped-call]  # untyped upstream
             with contextlib.suppress(OSError):
-                os.unlink(note_path(path, one.pid))
+                os.unlink(heartbeat_path(path, one.pid))
             buried.append(one.pid)
     _remove_cut_off(path)
     return buried
@@ -113,12 +113,12 @@ def _remove_cut_off(path: str) -> None:
                 os.unlink(file)
 
 
-def _read(note: str) -> Presence | None:
+def _read(note: str) -> Heartbeat | None:
     """Return what a note says, None where there is none or it is torn."""
     try:
         with open(note, encoding="utf-8") as file:
             said = json.load(file)
-        return Presence(int(said["pid"]), *(str(said[key]) for key in Presence._fields[1:]))
+        return Heartbeat(int(said["pid"]), *(str(said[key]) for key in Heartbeat._fields[1:]))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 

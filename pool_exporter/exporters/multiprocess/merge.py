@@ -40,7 +40,7 @@ class WorkersCollector(Collector):
         for publisher in tuple(value_files.PUBLISHERS):
             publisher.publish()
         try:
-            liveness.bury_dead(self._path)
+            liveness.remove_dead(self._path)
         except Exception as error:  # notes may be anybody's
             logger.debug("cannot look for dead processes in %s: %s", self._path, error)
         files = glob.glob(os.path.join(glob.escape(self._path), "*.db"))

@@ -16,11 +16,11 @@ from pool_exporter.exporters.multiprocess import liveness
 from pool_exporter.exporters.multiprocess.value_files import (
     FULL_SECONDS,
     PUBLISH_SECONDS,
-    Publisher,
-    Subject,
+    PublishedPool,
+    ValueFiles,
     directory,
 )
-from pool_exporter.instrumentation.destinations import Exports
+from pool_exporter.instrumentation.destinations import Destinations
 from pool_exporter.instrumentation.instrumentation import Instrumentation
 from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.records import PoolSnapshot, PoolState
@@ -40,13 +40,13 @@ class _Known(NamedTuple):
     detail: Detail
 
 
-class Sharing:
+class Publisher:
     """Publish every pool of this process that is exported; does nothing outside of multi-process mode."""
 
-    def __init__(self, exports: Exports, warn_once: Callable[..., None]) -> None:
+    def __init__(self, exports: Destinations, warn_once: Callable[..., None]) -> None:
         self._exports = exports
         self._warn_once = warn_once
-        self._publisher: Publisher | None = None
+        self._publisher: ValueFiles | None = None
         self._known: dict[int, _Known] = {}  # by token
         self._faults = Faults()
         self._noted_at = float("-inf")
@@ -60,7 +60,7 @@ class Sharing:
         path = directory()
         if path is not None:
             self._check(path)
-            self._publisher = Publisher(self._subjects, self._failed)
+            self._publisher = ValueFiles(self._subjects, self._failed)
             atexit.register(self._end)
             self._end_with_multiprocessing()
         elif os.environ.get(DIRECTORY_VARIABLE):
@@ -84,7 +84,7 @@ class Sharing:
         util: Any = sys.modules.get("multiprocessing.util")
         if util is not None:
             util.Finalize(None, self._end, exitpriority=0)
-            util.register_after_fork(self, Sharing._end_with_multiprocessing)
+            util.register_after_fork(self, Publisher._end_with_multiprocessing)
 
     def _check(self, path: str) -> None:
         if not os.path.isdir(path):
@@ -111,9 +111,9 @@ class Sharing:
             return
         self._noted_at = now
         try:
-            warnings = liveness.leave_note(path)
+            warnings = liveness.write_heartbeat(path)
             # Whoever is scraped by another's collector does not look who is dead.
-            liveness.bury_dead(path)
+            liveness.remove_dead(path)
         except Exception as error:
             self._failed(error)
             return
@@ -123,7 +123,7 @@ class Sharing:
     def _failed(self, error: BaseException) -> None:
         self._faults.report("exporters.multiprocess", error)
 
-    def _subjects(self) -> Iterator[Subject]:
+    def _subjects(self) -> Iterator[PublishedPool]:
         seen = set()
         for export in self._exports.served():
             for pool in export.pools():
@@ -133,11 +133,11 @@ class Sharing:
                 mark = ledger.mark()
                 # What has not used a pool since it forked is a server's parent, whose workers use theirs.
                 parent = mark is not None and mark == self._marks_at_fork.get(token) and not ledger.has_open()
-                yield Subject(token, mark, self._ending or parent, pool.snapshot, detail=export.detail)
+                yield PublishedPool(token, mark, self._ending or parent, pool.snapshot, detail=export.detail)
                 del pool  # so that what the application drops goes, also while the others are published
         for token in self._known.keys() - seen:
             known = self._known.pop(token)
-            yield Subject(token, None, True, _last_snapshot(known), last=True, detail=known.detail)
+            yield PublishedPool(token, None, True, _last_snapshot(known), last=True, detail=known.detail)
 
     def _end(self) -> None:
         """Publish a last time, before the process ends: what it has counted stays, what it holds is nothing."""

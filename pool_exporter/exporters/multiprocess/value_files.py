@@ -38,7 +38,7 @@ ROOM_BYTES = 1 << 20
 """Free space without which no new value is made: a full file system kills who writes to a mapped file."""
 
 
-PUBLISHERS: weakref.WeakSet[Publisher] = weakref.WeakSet()
+PUBLISHERS: weakref.WeakSet[ValueFiles] = weakref.WeakSet()
 """Those of this process, for whoever is about to read the files."""
 
 
@@ -55,7 +55,7 @@ class NoRoom(OSError):
     """The file system of the directory is nearly full."""
 
 
-class Subject(NamedTuple):
+class PublishedPool(NamedTuple):
     """One pool to publish. `token` tells pools apart, also those that have one name one after the other.
 
     `mark` is equal to the last one where nothing has happened since; None where something is going
@@ -111,7 +111,7 @@ class _Pool:
         self.samples: dict[str, dict[Key, float]] = {}  # by metric
 
 
-class Publisher:
+class ValueFiles:
     """Write what has changed of each pool. `subjects` is called each time and gives the pools.
 
     Safe in any thread. `fault` gets what goes wrong, which costs only the pool concerned.
@@ -119,7 +119,7 @@ class Publisher:
 
     def __init__(
         self,
-        subjects: Callable[[], Iterable[Subject]],
+        subjects: Callable[[], Iterable[PublishedPool]],
         fault: Callable[[BaseException], None],
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -164,7 +164,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._begin()
 
-    def _publish(self, subject: Subject) -> None:
+    def _publish(self, subject: PublishedPool) -> None:
         now = self._clock()
         pool = self._pools.get(subject.token)
         if subject.over:
@@ -184,7 +184,7 @@ class Publisher:
         if failure is not None:
             raise failure
 
-    def _write_changes(self, subject: Subject, pool: _Pool) -> Exception | None:
+    def _write_changes(self, subject: PublishedPool, pool: _Pool) -> Exception | None:
         """Write what differs from the last time; return what failed: one value must not keep back the others."""
         snapshot = subject.take()
         failure: Exception | None = None

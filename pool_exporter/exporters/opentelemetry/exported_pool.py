@@ -13,7 +13,7 @@ from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.records import PoolSnapshot
 
 
-class Subject:
+class ExportedPool:
     """A pool that a provider is told of. Its ledger is kept until all of its samples are recorded."""
 
     def __init__(self, pool: Instrumentation) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from pool_exporter.catalogue import CATALOGUE
-from pool_exporter.exporters.opentelemetry.exported_pool import Subject
+from pool_exporter.exporters.opentelemetry.exported_pool import ExportedPool
 from pool_exporter.exporters.opentelemetry.instruments import SCOPE, PoolInstruments, Reading
-from pool_exporter.exporters.opentelemetry.retired_pools import Departed
+from pool_exporter.exporters.opentelemetry.retired_pools import RetiredPools
 from pool_exporter.exporters.opentelemetry.sdk import (
     has_sole_reader,
     other_scopes,
@@ -22,7 +22,7 @@ from pool_exporter.exporters.opentelemetry.sdk import (
     serves_opentelemetry,
     stands_for_none,
 )
-from pool_exporter.instrumentation.destinations import Export
+from pool_exporter.instrumentation.destinations import Destination
 from pool_exporter.instrumentation.instrumentation import Instrumentation
 from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.records import PoolSnapshot, PoolState, Samples
@@ -36,15 +36,15 @@ RELIEF_SECONDS = 1.0
 """How often samples are recorded that wait for a collection."""
 WAITING_SAMPLES = 256
 """How many samples of one histogram may wait for a collection; one comes every minute, by default."""
-MOST_SAMPLES = 65_536
+MAX_SAMPLES = 65_536
 """How many are kept at the most, where they come faster than they can be recorded."""
-MOST_SAMPLES_UNASKED = 1_024
+MAX_SAMPLES_UNASKED = 1_024
 """The same while no provider is set, which may never be: then the last ones are kept."""
 
 CONVENTIONAL = frozenset(m.opentelemetry_name for m in CATALOGUE if m.opentelemetry_name.startswith("db."))
 
 
-class Telemetry:
+class ProviderExporter:
     """The pools and the instruments of one meter provider.
 
     It lives as long as the provider, whose instruments call it, or one of its pools, which holds it.
@@ -53,7 +53,7 @@ class Telemetry:
     def __init__(
         self,
         provider: MeterProvider,
-        own: Export,
+        own: Destination,
         registries: Callable[[], Iterable[CollectorRegistry]],
         warn_once: Callable[..., None],
     ) -> None:
@@ -62,13 +62,13 @@ class Telemetry:
         self._provider = provider
         self._registries = registries  # all that have pools
         self._warn_once = warn_once
-        self._subjects: dict[int, Subject] = {}  # by token
+        self._subjects: dict[int, ExportedPool] = {}  # by token
         self._asked = False
         self._left_out: frozenset[str] = frozenset()  # histograms that somebody else has, by catalogue name
         # Held while samples are taken and recorded: a collection waits for a batch in flight.
         self._recorded = threading.RLock()
         self._names: dict[str, int] = {}  # who is told of by a name, by token
-        self._departed = Departed(lambda: has_sole_reader(provider))
+        self._departed = RetiredPools(lambda: has_sole_reader(provider))
         self._retired: weakref.WeakSet[Instrumentation] = weakref.WeakSet()  # whose names others have now
         self._instruments = self._made(provider)
 
@@ -102,7 +102,7 @@ class Telemetry:
 
     def add(self, pool: Instrumentation) -> None:
         """Tell the provider of a pool from now on."""
-        subject = self._subjects[pool._token] = Subject(pool)
+        subject = self._subjects[pool._token] = ExportedPool(pool)
         snapshot = pool.snapshot()
         subject.told_as(snapshot, self._name_for(pool._token, subject, snapshot.name))
         self._departed.came_back(pool._token, subject.attributes)
@@ -111,7 +111,7 @@ class Telemetry:
 
     @property
     def _most_samples(self) -> int:
-        return MOST_SAMPLES if self._recording else MOST_SAMPLES_UNASKED
+        return MAX_SAMPLES if self._recording else MAX_SAMPLES_UNASKED
 
     @property
     def _recording(self) -> bool:
@@ -128,7 +128,7 @@ class Telemetry:
         if subject is not None:
             self._depart(pool._token, subject, pool.snapshot(), final=final)
 
-    def _depart(self, token: int, subject: Subject, last: PoolSnapshot, *, final: bool) -> None:
+    def _depart(self, token: int, subject: ExportedPool, last: PoolSnapshot, *, final: bool) -> None:
         """Record what a pool has left, and keep what it had counted."""
         self._take_over(subject, subject.ledger.samples)
         subject.keep(0)
@@ -165,14 +165,14 @@ class Telemetry:
         except Exception as error:
             self.failed(error)
 
-    def _reading(self, token: int, subject: Subject) -> Reading | None:
+    def _reading(self, token: int, subject: ExportedPool) -> Reading | None:
         """Return a pool as it is; None where it is gone, and what it has left is recorded."""
         pool = subject.pool()
         if pool is None or pool._gone():
             self._subjects.pop(token, None)
             self._depart(token, subject, subject.ledger.snapshot(PoolState.unknown("")), final=True)
             return None
-        subject.keep(MOST_SAMPLES)
+        subject.keep(MAX_SAMPLES)
         with self._waited():
             snapshot, samples = pool._sampled()
             snapshot = subject.told_as(snapshot, self._name_for(token, subject, snapshot.name))
@@ -180,7 +180,7 @@ class Telemetry:
         subject.observed = self._departed.counted_on(snapshot, subject.attributes)
         return Reading(subject.observed, subject.attributes)
 
-    def _name_for(self, token: int, subject: Subject, wanted: str) -> str:
+    def _name_for(self, token: int, subject: ExportedPool, wanted: str) -> str:
         """Return a name that no other pool is told of by: those of two registries may have the same.
 
         A pool keeps it for as long as its own does not change, so that its series stay its own; one that is
@@ -220,16 +220,16 @@ class Telemetry:
             if taken:
                 self._recorded.release()
 
-    def _take_over(self, subject: Subject, take: Callable[[], Samples]) -> None:
+    def _take_over(self, subject: ExportedPool, take: Callable[[], Samples]) -> None:
         with self._waited():
             samples = take()
             if samples:
                 self._record(subject, samples)
 
-    def _record(self, subject: Subject, samples: Samples) -> None:
+    def _record(self, subject: ExportedPool, samples: Samples) -> None:
         samples = {name: values for name, values in samples.items() if name not in self._left_out}
         for name, values in samples.items():
-            if self._recording and len(values) >= MOST_SAMPLES:
+            if self._recording and len(values) >= MAX_SAMPLES:
                 error = OverflowError(f"{name}: samples come faster than OpenTelemetry records them")
                 subject.ledger.faults.report("telemetry.samples", error)
         self._instruments.record(subject.attributes, samples)
@@ -267,7 +267,7 @@ class Telemetry:
             self._others()  # as each collection does, once there are some
         for subject in tuple(self._subjects.values()) if self._recording else ():
             try:
-                subject.keep(MOST_SAMPLES)
+                subject.keep(MAX_SAMPLES)
                 self._take_over(subject, partial(subject.ledger.samples, WAITING_SAMPLES))
             except Exception as error:
                 subject.ledger.faults.report("telemetry", error)

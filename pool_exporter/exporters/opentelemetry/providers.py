@@ -6,27 +6,27 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pool_exporter.exporters.opentelemetry.provider import RELIEF_SECONDS, Telemetry
+from pool_exporter.exporters.opentelemetry.provider import RELIEF_SECONDS, ProviderExporter
 from pool_exporter.exporters.opentelemetry.sdk import real_provider
-from pool_exporter.instrumentation.destinations import Bounds, Export, ExportOptions, Exports
+from pool_exporter.instrumentation.destinations import Bounds, Destination, DestinationOptions, Destinations
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
 
-class Telemetries:
+class ProviderExporters:
     """Every meter provider's telemetry. Providers are held weakly."""
 
-    def __init__(self, exports: Exports, warn_once: Callable[..., None]) -> None:
+    def __init__(self, exports: Destinations, warn_once: Callable[..., None]) -> None:
         self._exports = exports
         self._warn_once = warn_once
-        self._by_provider: weakref.WeakKeyDictionary[MeterProvider, weakref.ref[Telemetry]] = (
+        self._by_provider: weakref.WeakKeyDictionary[MeterProvider, weakref.ref[ProviderExporter]] = (
             weakref.WeakKeyDictionary()
         )
 
     def of(
-        self, provider: MeterProvider, options: ExportOptions, bounds: Bounds, *, asked: bool = True
-    ) -> Telemetry:
+        self, provider: MeterProvider, options: DestinationOptions, bounds: Bounds, *, asked: bool = True
+    ) -> ProviderExporter:
         """Return a provider's telemetry, its instruments made.
 
         Raises `ValueError` where its pools have other buckets or another level of detail, if both were `asked`
@@ -34,8 +34,8 @@ class Telemetries:
         """
         telemetry = self._known(provider)
         if telemetry is None:
-            own = Export(options.detail, bounds)
-            telemetry = Telemetry(provider, own, self._exports.registries, self._warn_once)
+            own = Destination(options.detail, bounds)
+            telemetry = ProviderExporter(provider, own, self._exports.registries, self._warn_once)
             self._exports.add(own)
             self._by_provider[provider] = weakref.ref(telemetry)
             telemetry.asked = asked
@@ -50,7 +50,7 @@ class Telemetries:
             telemetry.asked = telemetry.asked or asked
         return telemetry
 
-    def _known(self, provider: MeterProvider) -> Telemetry | None:
+    def _known(self, provider: MeterProvider) -> ProviderExporter | None:
         """Return what there is for a provider, which may have been a proxy when it was first given."""
         for known, ref in tuple(self._by_provider.items()):
             telemetry = ref()

@@ -31,7 +31,7 @@ class _Untold(NamedTuple):
     base: Mapping[str, Any]
 
 
-class Departed:
+class RetiredPools:
     """The pools of one meter provider that are gone.
 
     Each is observed once more, so that what it had counted since the last collection is not lost. `alone`

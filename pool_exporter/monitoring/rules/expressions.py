@@ -40,7 +40,7 @@ _CLASSES = "alnum, alpha, ascii, blank, cntrl, digit, graph, lower, print, punct
 _ESCAPES = "abfnrtvABdDsSwWx"
 """Letters that both know behind a backslash, in the same meaning."""
 _IN_SET_ESCAPES = "afnrtvdDsSwWx"
-_MOST_REPEATS = 1000
+_MAX_REPEATS = 1000
 _DEEPEST = 100
 """Groups in groups: fewer than either parser can take."""
 
@@ -68,8 +68,8 @@ def _translated(expression: str) -> Iterator[str]:
         kind = next(name for name in _KINDS if token[name] is not None)
         if kind == "repeat":
             closed *= _repeats(token)
-            if closed > _MOST_REPEATS:
-                raise NotRE2Error(f"repeats more than {_MOST_REPEATS} times, the most that Prometheus takes")
+            if closed > _MAX_REPEATS:
+                raise NotRE2Error(f"repeats more than {_MAX_REPEATS} times, the most that Prometheus takes")
             open_groups[-1] = max(open_groups[-1], closed)
         elif kind == "close" and len(open_groups) > 1:
             closed = open_groups.pop()
@@ -89,7 +89,7 @@ _KINDS = tuple(name for name in _TOKEN.groupindex if name not in ("scope", "leas
 def _repeats(token: re.Match[str]) -> int:
     """Return how often a token repeats what is before it; of no upper bound the lower one counts."""
     most = token["most"] or token["least"]
-    return max(1, int(most)) if len(most) < 5 else _MOST_REPEATS + 1
+    return max(1, int(most)) if len(most) < 5 else _MAX_REPEATS + 1
 
 
 def _in_python(kind: str, text: str) -> str:

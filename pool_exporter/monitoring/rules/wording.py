@@ -6,7 +6,7 @@ from pool_exporter.monitoring.rules.alert import Made
 from pool_exporter.monitoring.rules.recording import recorded
 from pool_exporter.monitoring.rules.words import Words
 
-MOST_LISTED = 5
+MAX_LISTED = 5
 """Instances or owners that an annotation lists."""
 NOT_KNOWN = 'not known (`detail="basic"`, or attribution is off)'
 """What stands in place of owners."""
@@ -63,7 +63,7 @@ def with_own(selector: str) -> str:
 def instances(words: Words, expression: str, form: str = "") -> str:
     """Return a template that lists the instances of a query, the worst first, with their values."""
     each = "{{ $one.Labels.instance }} ({{ $one.Value" + (f" | {form}" if form else "") + " }})"
-    return asked(words, f"sort_desc(topk({MOST_LISTED}, {expression}))", each, "none at this moment")
+    return asked(words, f"sort_desc(topk({MAX_LISTED}, {expression}))", each, "none at this moment")
 
 
 def owners(words: Words) -> str:
@@ -76,7 +76,7 @@ def owners(words: Words) -> str:
     held = with_own(words.metric("owner_connections"))
     leaks = with_own(words.metric("owner_leaks_total"))
     holders = f"sum by ({by}) ({held} and on ({words.instance}, {by}) {leaks} > 0)"
-    query = f"sort_desc(topk({MOST_LISTED}, {holders} > 0))"
+    query = f"sort_desc(topk({MAX_LISTED}, {holders} > 0))"
     each = "{{ $one.Labels." + by + " }} ({{ $one.Value }})"
     listed = asked(words, query, each, NOT_KNOWN)
     return f"Owners that have leaked, with all connections that they hold now: {listed}"
@@ -99,7 +99,7 @@ def holders(words: Words) -> str:
     by = words.label("owner")
     held = f"sum by ({by}) ({with_own(words.metric('owner_connections'))})"
     each = "{{ $one.Labels." + by + " }} ({{ $one.Value }})"
-    return asked(words, f"sort_desc(topk({MOST_LISTED}, {held} > 0))", each, NOT_KNOWN)
+    return asked(words, f"sort_desc(topk({MAX_LISTED}, {held} > 0))", each, NOT_KNOWN)
 
 
 def increases(made: Made, metric: str, window: str, by: str, **labels: str) -> str:

@@ -52,7 +52,7 @@ class Engines:
     def start(self) -> None:
         """Begin to see engines."""
         raw_connection = Engine.raw_connection
-        known = WIRING.known_of
+        known = WIRING.instrumentation_of
 
         @functools.wraps(raw_connection)
         def seen(engine: Engine) -> Any:
@@ -68,7 +68,7 @@ class Engines:
             return known(engine)
 
         self._replaced.put(Engine, "raw_connection", seen)
-        self._replaced.put(WIRING, "known_of", handed_over)
+        self._replaced.put(WIRING, "instrumentation_of", handed_over)
 
     def stop(self) -> None:
         """Leave every engine as it would be without us."""

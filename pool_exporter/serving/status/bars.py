@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pool_exporter.records import HeldConnection, PoolSnapshot
 
-_MOST_CELLS = 60
+_MAX_CELLS = 60
 """Up to so many slots each has a cell of its own."""
 
 
@@ -84,7 +84,7 @@ def _cells(segments: Sequence[Segment], total: int) -> str:
     cells = []
     begin = 0
     for segment in segments:
-        pieces = [1] * segment.count if total <= _MOST_CELLS else [segment.count] * bool(segment.count)
+        pieces = [1] * segment.count if total <= _MAX_CELLS else [segment.count] * bool(segment.count)
         for length in pieces:
             cells.append(
                 f'<rect class="{segment.kind}" x="{_percent(begin / total)}" y="6" '

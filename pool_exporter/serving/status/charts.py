@@ -12,7 +12,7 @@ from pool_exporter.support.text import humanised
 
 _WIDTH, _HEIGHT = 280, 104
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 276, 10, 80
-_MOST_POINTS = 300
+_MAX_POINTS = 300
 _TOPS_SECONDS = (
     *(step * 10.0**power for power in (-3, -2, -1, 0) for step in (1, 2, 5)),
     *(10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
@@ -207,5 +207,5 @@ def _new_timeouts(samples: Sequence[PoolSample]) -> list[tuple[float, float | No
 
 def _thinned(history: Sequence[PoolSample]) -> Sequence[PoolSample]:
     """Return at most so many samples as a chart has room for, the last one always."""
-    step = -(-len(history) // _MOST_POINTS) if history else 1
+    step = -(-len(history) // _MAX_POINTS) if history else 1
     return history[::-1][::step][::-1]

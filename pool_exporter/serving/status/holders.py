@@ -9,8 +9,8 @@ from pool_exporter.serving.status.tables import Row, table
 from pool_exporter.serving.status.text import escaped, markup
 from pool_exporter.support.text import humanised, visible
 
-MOST_ROWS = 100
-_MOST_FRAMES = 12
+MAX_ROWS = 100
+_MAX_FRAMES = 12
 _HEADINGS = ("Held by", "Age", "Quiet", "State", "Task, and where it is now", "Backend", "Trace")
 _NOTHING = '<span class="nothing">–</span>'
 OVERDUE_KINDS = {
@@ -25,14 +25,14 @@ def holders_table(pool: str, held: Sequence[HeldConnection]) -> str:
     """Return the holders, overdue ones first, then the oldest; at most 100, and how many there are more."""
     if not held:
         return '<p class="none">Nobody holds a connection.</p>'
-    shown = sorted(held, key=lambda one: one.overdue is None)[:MOST_ROWS]
+    shown = sorted(held, key=lambda one: one.overdue is None)[:MAX_ROWS]
     return table(
         "holders",
         pool,
         "Held connections: the overdue first, then the oldest",
         _HEADINGS,
         [_row(one) for one in shown],
-        left_out=len(held) - MOST_ROWS,
+        left_out=len(held) - MAX_ROWS,
     )
 
 
@@ -97,8 +97,8 @@ def _task(held: HeldConnection) -> str:
     if len(held.stack) == 1:
         return f"{name}{now}"
     key = escaped(f"{held.pool}/{held.owner}/{held.task_name}/{held.backend_pid}/{held.local_port}")
-    frames = "".join(f"<li>{markup(frame)}</li>" for frame in held.stack[-_MOST_FRAMES:])
-    left_out = len(held.stack) - _MOST_FRAMES
+    frames = "".join(f"<li>{markup(frame)}</li>" for frame in held.stack[-_MAX_FRAMES:])
+    left_out = len(held.stack) - _MAX_FRAMES
     outer = f"<li>… {left_out} further out</li>" if left_out > 0 else ""
     return (
         f'{name}<details data-key="{key}"><summary>{now}</summary>'

@@ -21,7 +21,7 @@ from pool_exporter.support.text import humanised
 
 _STYLE = files(__package__).joinpath("page.css").read_text("utf-8")
 _SCRIPT = files(__package__).joinpath("page.js").read_text("utf-8")
-MOST_POOLS = 50
+MAX_POOLS = 50
 """So many pools are shown in full; each further one has its line in the overview."""
 _WORDS: dict[Severity, str] = {"critical": "✕ Critical", "warning": "⚠ Attention", "good": "✓ Fine"}
 _NAMED_PENDING = (("queued", "queued"), ("connecting", "connecting"), ("pinging", "pinging"))
@@ -109,7 +109,7 @@ def _worst(verdicts: Sequence[Verdict]) -> set[int]:
     """Return the numbers of the pools to show in full, counted from 1: the worst, then the first."""
     ranks = list(_WORDS)  # from the worst to the best
     numbers = range(1, len(verdicts) + 1)
-    return set(sorted(numbers, key=lambda number: ranks.index(verdicts[number - 1].severity))[:MOST_POOLS])
+    return set(sorted(numbers, key=lambda number: ranks.index(verdicts[number - 1].severity))[:MAX_POOLS])
 
 
 def _overview(statuses: Sequence[PoolStatus], verdicts: Sequence[Verdict], shown: set[int]) -> Iterator[str]:

@@ -12,8 +12,8 @@ from pool_exporter.serving.status.tables import Row, table
 from pool_exporter.serving.status.text import escaped, markup
 from pool_exporter.support.text import humanised
 
-MOST_REPORTS = 50
-_MOST_OWNERS = 3
+MAX_REPORTS = 50
+_MAX_OWNERS = 3
 _HEADINGS = ("When", "What", "Who", "Details")
 _EVENTS = {
     "suspected": ("overdue", "⚠ leak suspected"),
@@ -31,8 +31,8 @@ def reports_table(pool: str, reports: Sequence[LeakReport | TimeoutReport], now:
         pool,
         "Recent pool timeouts and leaks, the newest first",
         _HEADINGS,
-        [_row(report, now) for report in reports[:MOST_REPORTS]],
-        left_out=len(reports) - MOST_REPORTS,
+        [_row(report, now) for report in reports[:MAX_REPORTS]],
+        left_out=len(reports) - MAX_REPORTS,
     )
 
 
@@ -69,8 +69,8 @@ def _holders(held: Sequence[HeldConnection]) -> str:
     if not held:
         return "–"
     shares = Counter(one.owner for one in held).most_common()
-    named = [f"{count} × {markup(owner)}" for owner, count in shares[:_MOST_OWNERS]]
-    others = sum(count for _, count in shares[_MOST_OWNERS:])
+    named = [f"{count} × {markup(owner)}" for owner, count in shares[:_MAX_OWNERS]]
+    others = sum(count for _, count in shares[_MAX_OWNERS:])
     text = ", ".join([*named, *([f"{others} × others"] if others else [])])
     oldest = humanised(max(one.age_seconds for one in held))
     return f'{text} <span class="note">the oldest {oldest}</span>'

@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from pool_exporter import instrument, owner
 from pool_exporter.capture.callers import attribution, frames
-from pool_exporter.capture.callers.frames import MOST_NAME_LENGTH, MOST_SITES, Sites
+from pool_exporter.capture.callers.frames import MAX_NAME_LENGTH, MAX_SITES, Sites
 from pool_exporter.capture.tap import Tap
 from pool_exporter.catalogue import MAX_OWNERS, OTHER
 from tests.capture.callers.applications import NOWHERE, Application, name_of
@@ -132,7 +132,7 @@ def test_prefixes_are_of_whole_names() -> None:
 def test_a_name_is_bounded() -> None:
     """A long name is cut, since it becomes a label value."""
     site = Sites().judge(frame_of("m" * 1000, "/m.py"))
-    assert site.function == "m" * MOST_NAME_LENGTH
+    assert site.function == "m" * MAX_NAME_LENGTH
 
 
 def test_a_name_that_is_no_text(local_app: Application) -> None:
@@ -339,7 +339,7 @@ def test_code_that_is_made_all_the_time(sites: list[Sites], make: MakeApplicatio
     """20,000 pieces of code that acquire are each found, and most of them forgotten."""
     app = make("pysqlite")
     most = 0
-    for number in range(2 * MOST_SITES):
+    for number in range(2 * MAX_SITES):
         name = f"made_{number}"
         acquires = code_of("made", "<made>", f"def {name}(engine): return engine.connect()")[name]
         connection = acquires(app.engine)
@@ -347,14 +347,14 @@ def test_code_that_is_made_all_the_time(sites: list[Sites], make: MakeApplicatio
             assert app.held().function == f"made:{name}"
         connection.close()
         most = max(most, len(sites[0].known))
-    assert most == MOST_SITES
+    assert most == MAX_SITES
 
 
 def test_threads_that_fill_what_is_known(
     sites: list[Sites], make: MakeApplication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each finds its own function, while what is known is forgotten again and again."""
-    monkeypatch.setattr(frames, "MOST_SITES", 3)
+    monkeypatch.setattr(frames, "MAX_SITES", 3)
     app = make("pysqlite", poolclass=NullPool)
     wrong: list[Any] = []
 

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from pool_exporter.capture.callers.stacks import MOST_ENTRIES, task_stack
+from pool_exporter.capture.callers.stacks import MAX_ENTRIES, task_stack
 from tests.capture.engines.databases import eventually
 from tests.postgres import PostgresServer, running_server
 
@@ -511,8 +511,8 @@ async def descends(gate: Gate, depth: int) -> None:
 
 async def test_a_deep_recursion_that_waits(gate: Gate) -> None:
     """Of a deep stack the innermost entries are kept."""
-    names = functions(await at(gate, descends(gate, 3 * MOST_ENTRIES)))
-    assert names == [*[f"{HERE}:descends"] * (MOST_ENTRIES - 2), *WAIT]
+    names = functions(await at(gate, descends(gate, 3 * MAX_ENTRIES)))
+    assert names == [*[f"{HERE}:descends"] * (MAX_ENTRIES - 2), *WAIT]
 
 
 async def test_a_deep_recursion_that_runs() -> None:
@@ -522,8 +522,8 @@ async def test_a_deep_recursion_that_runs() -> None:
     def dives(depth: int) -> None:
         dives(depth - 1) if depth else look(stacks)
 
-    dives(3 * MOST_ENTRIES)
-    assert functions(stacks[0]) == [*[f"{HERE}:dives"] * (MOST_ENTRIES - 1), f"{HERE}:look"]
+    dives(3 * MAX_ENTRIES)
+    assert functions(stacks[0]) == [*[f"{HERE}:dives"] * (MAX_ENTRIES - 1), f"{HERE}:look"]
 
 
 async def test_code_that_belongs_to_no_module(gate: Gate) -> None:

@@ -965,7 +965,7 @@ async def test_a_callback_without_the_application(sync_app: Application) -> None
 # --- requests ----------------------------------------------------------------------------
 
 
-class Site:
+class CallSite:
     """A web application that acquires in each of its places, and remembers who had the connection."""
 
     def __init__(self, app: Application) -> None:
@@ -1005,12 +1005,12 @@ async def get(app: Any, path: str) -> httpx.Response:
 
 
 @pytest.fixture
-def site(app: Application) -> Site:
+def site(app: Application) -> CallSite:
     """A web application."""
-    return Site(app)
+    return CallSite(app)
 
 
-async def test_a_dependency_of_an_endpoint(site: Site) -> None:
+async def test_a_dependency_of_an_endpoint(site: CallSite) -> None:
     """The route owns what a dependency acquired, and the dependency is the function."""
     needed = Depends(site.session)
 
@@ -1023,7 +1023,7 @@ async def test_a_dependency_of_an_endpoint(site: Site) -> None:
     site.assert_seen(site.session, "GET /orders/{id}")
 
 
-async def test_an_endpoint(site: Site) -> None:
+async def test_an_endpoint(site: CallSite) -> None:
     """An endpoint that acquires itself is the function."""
 
     @site.fastapi.get("/orders/{id}")
@@ -1035,7 +1035,7 @@ async def test_an_endpoint(site: Site) -> None:
     site.assert_seen(order, "GET /orders/{id}")
 
 
-async def test_the_background_task_of_a_request(site: Site) -> None:
+async def test_the_background_task_of_a_request(site: CallSite) -> None:
     """What a background task acquires belongs to the route that asked for it."""
 
     async def bills() -> None:
@@ -1050,7 +1050,7 @@ async def test_the_background_task_of_a_request(site: Site) -> None:
     site.assert_seen(bills, "GET /orders/{id}")
 
 
-async def test_a_response_that_streams(site: Site) -> None:
+async def test_a_response_that_streams(site: CallSite) -> None:
     """While a response streams, the dependency's connection belongs to the route still."""
     needed = Depends(site.session)
 
@@ -1068,7 +1068,7 @@ async def test_a_response_that_streams(site: Site) -> None:
     assert len(site.seen) == 2
 
 
-async def test_a_stream_that_acquires(site: Site) -> None:
+async def test_a_stream_that_acquires(site: CallSite) -> None:
     """A generator that acquires while the response streams has it, for the route."""
 
     async def words() -> AsyncIterator[str]:

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool, Pool, QueuePool, StaticPool
 
 from pool_exporter import instrument
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.instrumentation.runtime import RUNTIME
 from tests.capture.engines.databases import Database, PostgresDatabase, check, do, execute, watch
 from tests.laws import assert_laws
 
@@ -349,7 +349,7 @@ def test_a_pool_that_replaces_its_own_methods_is_reduced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where the pool itself had its connect() replaced, events alone are used, and that is said."""
-    monkeypatch.setattr(PROCESS, "_said", set())
+    monkeypatch.setattr(RUNTIME, "_said", set())
     database = database_on(driver)
     engine = database.engine(poolclass=QueuePool)
     engine.pool.connect = engine.pool.connect

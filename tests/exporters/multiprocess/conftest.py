@@ -14,8 +14,8 @@ from prometheus_client import values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from pool_exporter.exporters.multiprocess import value_files
-from pool_exporter.exporters.multiprocess.publisher import Sharing
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.exporters.multiprocess.publisher import Publisher
+from pool_exporter.instrumentation.runtime import RUNTIME
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -60,10 +60,10 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers
 
 
 @pytest.fixture
-def sharing(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sharing]:
+def sharing(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
     """Let this process share what is instrumented in the test, and no longer than that."""
-    made = Sharing(PROCESS.exports, PROCESS.warn_once)
-    monkeypatch.setattr(PROCESS, "sharing", made)
+    made = Publisher(RUNTIME.exports, RUNTIME.warn_once)
+    monkeypatch.setattr(RUNTIME, "sharing", made)
     yield made
     atexit.unregister(made._end)
     made._publisher = None  # for whatever else is to be done at the end of this process

@@ -22,7 +22,7 @@ from sqlalchemy.pool import QueuePool
 from pool_exporter import instrument, metrics_app, start_server
 from pool_exporter.exporters.multiprocess import liveness
 from pool_exporter.exporters.multiprocess.merge import WorkersCollector, workers_registry
-from pool_exporter.exporters.multiprocess.publisher import Sharing
+from pool_exporter.exporters.multiprocess.publisher import Publisher
 from tests.exporters.multiprocess.conftest import Workers
 from tests.exporters.multiprocess.test_publishing import Process, orders
 
@@ -59,10 +59,10 @@ def test_a_file_that_was_cut_off_is_removed(workers: Workers) -> None:
     Process(orders()).publish()
     empty = workers.path / "counter_4711.db"
     empty.touch()
-    liveness.bury_dead(str(workers.path))
+    liveness.remove_dead(str(workers.path))
     assert empty.exists()
     os.utime(empty, (0, 0))
-    liveness.bury_dead(str(workers.path))
+    liveness.remove_dead(str(workers.path))
     assert not empty.exists()
     assert workers.value("checkouts_total") == 980
 
@@ -82,8 +82,8 @@ def other_process() -> Iterator[subprocess.Popen[bytes]]:
 
 def note(path: Path, **changes: object) -> None:
     """Leave a note as another process would."""
-    said = {**liveness.Presence.own()._asdict(), **changes}
-    Path(liveness.note_path(str(path), int(str(said["pid"])))).write_text(json.dumps(said))
+    said = {**liveness.Heartbeat.own()._asdict(), **changes}
+    Path(liveness.heartbeat_path(str(path), int(str(said["pid"])))).write_text(json.dumps(said))
 
 
 def test_gauges_of_a_killed_worker_are_left_out(
@@ -104,28 +104,28 @@ def test_gauges_of_a_killed_worker_are_left_out(
     assert found["sqlalchemy_pool_processes"] == 1
     assert found["sqlalchemy_pool_checkouts_total"] == 2 * 980
     assert workers.value("connections", state="used") == 1
-    assert not Path(liveness.note_path(str(workers.path), other_process.pid)).exists()
+    assert not Path(liveness.heartbeat_path(str(workers.path), other_process.pid)).exists()
 
 
 def test_another_process_with_the_number_of_a_dead_one_is_not_taken_for_it(workers: Workers) -> None:
     """The number is in use, and its process started at another time than the one that left the note."""
     note(workers.path, started="1")
-    assert liveness.bury_dead(str(workers.path)) == [os.getpid()]
+    assert liveness.remove_dead(str(workers.path)) == [os.getpid()]
 
 
 def test_who_is_in_another_namespace_is_left_in_peace(workers: Workers) -> None:
     """The number of a process in another container says nothing here."""
     note(workers.path, pid=2**22 + 1, namespace="pid:[1]")
-    assert liveness.bury_dead(str(workers.path)) == []
+    assert liveness.remove_dead(str(workers.path)) == []
 
 
 def test_one_number_in_two_namespaces_is_said(workers: Workers) -> None:
     """Two containers that share a directory write to the same files: the remedy is named."""
     note(workers.path, namespace="pid:[1]")
-    (warning,) = liveness.leave_note(str(workers.path))
+    (warning,) = liveness.write_heartbeat(str(workers.path))
     assert "in another PID namespace" in warning
     assert "a directory of its own" in warning
-    assert liveness.leave_note(str(workers.path)) == []  # the note is this process's now
+    assert liveness.write_heartbeat(str(workers.path)) == []  # the note is this process's now
 
 
 def test_a_directory_shared_by_two_applications_is_said(
@@ -133,17 +133,17 @@ def test_a_directory_shared_by_two_applications_is_said(
 ) -> None:
     """Their pools of one name would be added up."""
     note(workers.path, pid=other_process.pid, started="", program="/srv/other/app.py")
-    (warning,) = liveness.leave_note(str(workers.path))
+    (warning,) = liveness.write_heartbeat(str(workers.path))
     assert "'/srv/other/app.py'" in warning
     note(workers.path, pid=other_process.pid, started="")
-    assert liveness.leave_note(str(workers.path)) == []
+    assert liveness.write_heartbeat(str(workers.path)) == []
 
 
 def test_a_torn_note_is_nobodys(workers: Workers) -> None:
     """Half a note is as good as none."""
-    Path(liveness.note_path(str(workers.path), 4711)).write_text('{"pid": 47')
+    Path(liveness.heartbeat_path(str(workers.path), 4711)).write_text('{"pid": 47')
     assert liveness.present(str(workers.path)) == []
-    assert liveness.bury_dead(str(workers.path)) == []
+    assert liveness.remove_dead(str(workers.path)) == []
 
 
 # --- what is served ----------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_openmetrics_of_all_workers_parses(workers: Workers) -> None:
     assert found["sqlalchemy_pool_checkouts_total"] == 980
 
 
-def test_a_scrape_sees_what_has_just_happened(sharing: Sharing) -> None:
+def test_a_scrape_sees_what_has_just_happened(sharing: Publisher) -> None:
     """What this process has to say is published before its files are read."""
     app = metrics_app()
     engine = create_engine("sqlite://", poolclass=QueuePool)

@@ -17,8 +17,8 @@ from pool_exporter.exporters.multiprocess import liveness
 from pool_exporter.exporters.multiprocess.value_files import (
     FULL_SECONDS,
     NoRoom,
-    Publisher,
-    Subject,
+    PublishedPool,
+    ValueFiles,
     directory,
 )
 from pool_exporter.exporters.prometheus import PoolCollector
@@ -37,12 +37,12 @@ class Process:
         self.taken = 0
         self.errors: list[BaseException] = []
         self.detail: Detail = detail
-        self.publisher = Publisher(self.subjects, self.errors.append, clock=lambda: self.now)
+        self.publisher = ValueFiles(self.subjects, self.errors.append, clock=lambda: self.now)
 
-    def subjects(self) -> Iterator[Subject]:
+    def subjects(self) -> Iterator[PublishedPool]:
         for token in self.pools:
             over = token in self.over
-            yield Subject(
+            yield PublishedPool(
                 token, self.marks.get(token), over, self.taking(token), last=over, detail=self.detail
             )
 
@@ -262,9 +262,9 @@ def test_a_clock_that_jumps_changes_nothing(workers: Workers, monkeypatch: pytes
         monkeypatch.setattr(time, "time", lambda now=now: now)
         process.pools[0] = orders(checkouts=number)
         process.publish()
-        assert liveness.leave_note(str(workers.path)) == []
+        assert liveness.write_heartbeat(str(workers.path)) == []
         assert workers.value("checkouts_total") == number
-        assert liveness.bury_dead(str(workers.path)) == []
+        assert liveness.remove_dead(str(workers.path)) == []
 
 
 def test_the_registry_of_the_collector_needs_no_directory() -> None:

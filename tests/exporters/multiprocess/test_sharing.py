@@ -19,9 +19,9 @@ from sqlalchemy.pool import QueuePool
 from pool_exporter import instrument
 from pool_exporter.exporters.multiprocess import liveness
 from pool_exporter.exporters.multiprocess.merge import WorkersCollector
-from pool_exporter.exporters.multiprocess.publisher import Sharing
+from pool_exporter.exporters.multiprocess.publisher import Publisher
 from pool_exporter.exporters.multiprocess.value_files import PUBLISH_SECONDS
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.instrumentation.runtime import RUNTIME
 from tests.exporters.multiprocess.conftest import Workers
 from tests.postgres import until
 
@@ -87,29 +87,29 @@ def test_a_process_that_ends_leaves_its_counters_complete(tmp_path: Path) -> Non
 def test_an_engine_that_was_dropped_is_counted_to_its_end(tmp_path: Path) -> None:
     """Uses after the last publication count, also where engine and pool are gone before the next."""
     run(
-        "from pool_exporter.instrumentation.runtime import PROCESS\n"
-        "PROCESS.watcher.stop()\n"
-        "PROCESS.sharing.publish()\n"
+        "from pool_exporter.instrumentation.runtime import RUNTIME\n"
+        "RUNTIME.watcher.stop()\n"
+        "RUNTIME.sharing.publish()\n"
         "for _ in range(7): engine.connect().close()\n"
         "engine.dispose(); del engine, pool\n"
         "import gc; gc.collect()\n"
-        "PROCESS.sharing.publish()\n",
+        "RUNTIME.sharing.publish()\n",
         tmp_path,
     )
     assert value(tmp_path, "checkouts_total") == 7
     assert value(tmp_path, "connections_max") == 0
 
 
-def test_the_next_publication_is_half_a_second_away(workers: Workers, sharing: Sharing) -> None:
+def test_the_next_publication_is_half_a_second_away(workers: Workers, sharing: Publisher) -> None:
     """That is the most that a killed process loses, and half of what is promised; longer looks do not delay it."""
     engine = create_engine("sqlite://", poolclass=QueuePool)
     with instrument(engine, name="orders", leaks=None):
-        PROCESS.watcher.stop()
+        RUNTIME.watcher.stop()
         engine.connect().close()
-        assert PROCESS.check() == PUBLISH_SECONDS == 0.5
+        assert RUNTIME.check() == PUBLISH_SECONDS == 0.5
         assert workers.value("checkouts_total") == 1
         engine.connect().close()
-        assert PROCESS.check() == PUBLISH_SECONDS
+        assert RUNTIME.check() == PUBLISH_SECONDS
         assert workers.value("checkouts_total") == 2
 
 
@@ -152,17 +152,17 @@ def test_a_forked_child_has_files_of_its_own(tmp_path: Path) -> None:
 def test_a_preloading_parent_is_no_worker(tmp_path: Path) -> None:
     """Who forks before it has used a pool adds nothing to what the workers may open."""
     done = run(
-        "from pool_exporter.instrumentation.runtime import PROCESS\n"
+        "from pool_exporter.instrumentation.runtime import RUNTIME\n"
         "children = []\n"
         "for _ in range(2):\n"
         "    child = os.fork()\n"
         "    if child == 0:\n"
         "        engine.connect().close()\n"
-        "        PROCESS.sharing.publish()\n"
+        "        RUNTIME.sharing.publish()\n"
         "        signal.pause()\n"
         "    children.append(child)\n"
         "time.sleep(1.5)\n"
-        "PROCESS.sharing.publish()\n"
+        "RUNTIME.sharing.publish()\n"
         "from pool_exporter.exporters.multiprocess.merge import workers_registry\n"
         "from pool_exporter.exporters.multiprocess.value_files import directory\n"
         "registry = workers_registry(directory())\n"
@@ -178,11 +178,11 @@ def test_forks_under_load_leave_no_lock_behind(tmp_path: Path) -> None:
     """A process that forks again and again while it publishes goes on, and so do its children."""
     done = run(
         "import threading\n"
-        "from pool_exporter.instrumentation.runtime import PROCESS\n"
+        "from pool_exporter.instrumentation.runtime import RUNTIME\n"
         "stop = threading.Event()\n"
         "def work():\n"
         "    while not stop.is_set():\n"
-        "        engine.connect().close(); PROCESS.sharing.publish()\n"
+        "        engine.connect().close(); RUNTIME.sharing.publish()\n"
         "thread = threading.Thread(target=work); thread.start()\n"
         "import warnings; warnings.simplefilter('ignore')\n"
         "codes = []\n"
@@ -190,7 +190,7 @@ def test_forks_under_load_leave_no_lock_behind(tmp_path: Path) -> None:
         "    child = os.fork()\n"
         "    if child == 0:\n"
         "        signal.alarm(20)\n"
-        "        engine.dispose(close=False); engine.connect().close(); PROCESS.sharing.publish(); os._exit(0)\n"
+        "        engine.dispose(close=False); engine.connect().close(); RUNTIME.sharing.publish(); os._exit(0)\n"
         "    codes.append(os.waitpid(child, 0)[1])\n"
         "stop.set(); thread.join()\n"
         "print(set(codes), pool.snapshot().acquires)\n",
@@ -222,7 +222,7 @@ def test_a_missing_directory_is_said_and_harms_nobody(tmp_path: Path) -> None:
     """The application runs; once the directory is there, it is used."""
     path = tmp_path / "missing"
     done = run(
-        "engine.connect().close(); from pool_exporter.instrumentation.runtime import PROCESS; PROCESS.sharing.publish()\n"
+        "engine.connect().close(); from pool_exporter.instrumentation.runtime import RUNTIME; RUNTIME.sharing.publish()\n"
         f"os.mkdir({str(path)!r})\n",
         path,
     )
@@ -283,15 +283,15 @@ def test_children_of_multiprocessing_leave_nothing_out(tmp_path: Path, method: s
 def test_a_parent_that_has_used_its_pool_before_it_forked_is_no_worker(tmp_path: Path) -> None:
     """Tables were made, say: what counts is that nothing is open, and that nothing was used since."""
     done = run(
-        "from pool_exporter.instrumentation.runtime import PROCESS\n"
+        "from pool_exporter.instrumentation.runtime import RUNTIME\n"
         "from pool_exporter.exporters.multiprocess.merge import workers_registry\n"
         "from pool_exporter.exporters.multiprocess.value_files import directory\n"
         "def processes():\n"
-        "    PROCESS.sharing.publish()\n"
+        "    RUNTIME.sharing.publish()\n"
         "    found = workers_registry(directory())\n"
         "    print(found.get_sample_value('sqlalchemy_pool_processes', {'pool': 'orders'}))\n"
         "engine.connect().close(); engine.dispose(); processes()\n"
-        "if os.fork() == 0: PROCESS.watcher.stop(); os._exit(0)\n"
+        "if os.fork() == 0: RUNTIME.watcher.stop(); os._exit(0)\n"
         "os.wait(); processes()\n"
         "engine.connect().close(); processes()\n",
         tmp_path,
@@ -300,11 +300,11 @@ def test_a_parent_that_has_used_its_pool_before_it_forked_is_no_worker(tmp_path:
     assert value(tmp_path, "checkouts_total") == 2
 
 
-def test_a_bad_note_stops_nothing(workers: Workers, sharing: Sharing) -> None:
+def test_a_bad_note_stops_nothing(workers: Workers, sharing: Publisher) -> None:
     """Whatever somebody has written there, this process publishes, and scrapes are answered."""
     for number, pid in enumerate(("1e400", "1" + "0" * 24, '"x"', "[" * 50_000)):
         said = f'{{"pid": {pid}, "namespace": {json.dumps(liveness._namespace())}, "started": "", "program": "x"}}'
-        Path(liveness.note_path(str(workers.path), number)).write_text(said)
+        Path(liveness.heartbeat_path(str(workers.path), number)).write_text(said)
     engine = create_engine("sqlite://", poolclass=QueuePool)
     with instrument(engine, name="orders"):
         engine.connect().close()
@@ -312,15 +312,15 @@ def test_a_bad_note_stops_nothing(workers: Workers, sharing: Sharing) -> None:
         assert value_now(workers.path, "checkouts_total") == 1
 
 
-def test_gauges_of_the_dead_go_without_a_scrape_of_ours(workers: Workers, sharing: Sharing) -> None:
+def test_gauges_of_the_dead_go_without_a_scrape_of_ours(workers: Workers, sharing: Publisher) -> None:
     """An endpoint made of prometheus_client's own collector looks for nobody; so every worker does, now and then."""
     engine = create_engine("sqlite://", poolclass=QueuePool)
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         pass
     for mode in ("livesum", "livemax"):
         (workers.path / f"gauge_{mode}_{dead.pid}.db").write_bytes(b"")
-    said = liveness.Presence.own()._replace(pid=dead.pid)
-    Path(liveness.note_path(str(workers.path), dead.pid)).write_text(json.dumps(said._asdict()))
+    said = liveness.Heartbeat.own()._replace(pid=dead.pid)
+    Path(liveness.heartbeat_path(str(workers.path), dead.pid)).write_text(json.dumps(said._asdict()))
     with instrument(engine, name="orders"):
         sharing.publish()
     assert not list(workers.path.glob(f"gauge_*_{dead.pid}.db"))
@@ -342,7 +342,7 @@ def test_a_pool_that_lost_its_name_starts_again_in_a_child(tmp_path: Path) -> No
     assert value(tmp_path, "checkouts_total", pool="orders-2") == 2
 
 
-def test_less_detail_is_less_in_the_files_too(workers: Workers, sharing: Sharing) -> None:
+def test_less_detail_is_less_in_the_files_too(workers: Workers, sharing: Publisher) -> None:
     """A registry's pools with detail="basic" publish the series that they export, and no others."""
     registry = CollectorRegistry()
     engine = create_engine("sqlite://", poolclass=QueuePool)

@@ -298,7 +298,7 @@ def test_a_forked_child_tells_its_own_numbers(collected_before: bool, tmp_path: 
         f"""
         from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter, Histogram
         from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
-        from pool_exporter.instrumentation.runtime import PROCESS
+        from pool_exporter.instrumentation.runtime import RUNTIME
         delta = {{kind: AggregationTemporality.DELTA for kind in (ObservableCounter, Histogram)}}
         reader = InMemoryMetricReader(preferred_temporality=delta)
         instrument(engine, meter_provider=MeterProvider([reader]))
@@ -310,7 +310,7 @@ def test_a_forked_child_tells_its_own_numbers(collected_before: bool, tmp_path: 
         if pid == 0:
             engine.dispose(close=False)
             use(2)
-            PROCESS.check()  # as the background thread does at once
+            RUNTIME.check()  # as the background thread does at once
             use(1)
             os.write(give, json.dumps(told(reader)).encode())
             os._exit(0)

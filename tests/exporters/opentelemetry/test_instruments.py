@@ -38,9 +38,9 @@ from pool_exporter.catalogue import CATALOGUE, Metric
 from pool_exporter.catalogue.vocabularies import attribute_of
 from pool_exporter.exporters.opentelemetry.attributes import pool_attributes, split_server
 from pool_exporter.exporters.opentelemetry.instruments import PoolInstruments, Reading
-from pool_exporter.exporters.opentelemetry.provider import MOST_SAMPLES, MOST_SAMPLES_UNASKED, WAITING_SAMPLES
-from pool_exporter.exporters.opentelemetry.retired_pools import FAREWELL_SECONDS, Departed
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.exporters.opentelemetry.provider import MAX_SAMPLES, MAX_SAMPLES_UNASKED, WAITING_SAMPLES
+from pool_exporter.exporters.opentelemetry.retired_pools import FAREWELL_SECONDS, RetiredPools
+from pool_exporter.instrumentation.runtime import RUNTIME
 from tests.exporters.opentelemetry.collecting import POOL, STATE, Collected, collect
 from tests.exporters.snapshots import snapshot
 
@@ -310,7 +310,7 @@ def test_samples_from_before_the_first_collection_are_not_lost(
     """They wait for it, as many as are kept before it is known that there will be one."""
     with instrument(engine, meter_provider=provider):
         use(engine, 600)
-        assert PROCESS.check() is not None  # nothing is recorded before its time
+        assert RUNTIME.check() is not None  # nothing is recorded before its time
         assert collect(reader).point("db.client.connection.use_time").count == 600
 
 
@@ -320,9 +320,9 @@ def test_many_samples_before_the_first_collection_are_all_there(
     """However long the first collection takes to come: they are recorded in the background until then."""
     with instrument(engine, meter_provider=provider):
         for _ in range(3):
-            use(engine, 2 * MOST_SAMPLES_UNASKED)
-            PROCESS.check()
-        assert collect(reader).point("db.client.connection.wait_time").count == 6 * MOST_SAMPLES_UNASKED
+            use(engine, 2 * MAX_SAMPLES_UNASKED)
+            RUNTIME.check()
+        assert collect(reader).point("db.client.connection.wait_time").count == 6 * MAX_SAMPLES_UNASKED
 
 
 @pytest.mark.parametrize("temporality", [None, DELTA], ids=["cumulative", "delta"])
@@ -358,10 +358,10 @@ def test_a_successor_by_the_same_name_counts_on(temporality: Any, dropped: bool)
 def test_what_nobody_ever_collects_does_not_pile_up(engine: Engine) -> None:
     """Where no provider is set the last samples are kept and no more."""
     with instrument(engine, meter_provider=_ProxyMeterProvider()) as pool:
-        use(engine, MOST_SAMPLES_UNASKED + 200)
+        use(engine, MAX_SAMPLES_UNASKED + 200)
         pool.snapshot()
         kept = pool._ledger.samples()
-    assert {len(samples) for samples in kept.values()} == {MOST_SAMPLES_UNASKED, 1}
+    assert {len(samples) for samples in kept.values()} == {MAX_SAMPLES_UNASKED, 1}
 
 
 def test_waiting_samples_are_recorded_in_the_background(
@@ -370,9 +370,9 @@ def test_waiting_samples_are_recorded_in_the_background(
     """Between two collections many samples are recorded already; no sample is missing in the next."""
     with instrument(engine, meter_provider=provider) as pool:
         collect(reader)
-        PROCESS.watcher.stop()  # whose part is played here
+        RUNTIME.watcher.stop()  # whose part is played here
         use(engine, WAITING_SAMPLES + 50)
-        PROCESS.check()
+        RUNTIME.check()
         assert not pool._ledger.counts.wait_seconds.samples
         use(engine, 5)
         assert collect(reader).point("db.client.connection.wait_time").count == WAITING_SAMPLES + 55
@@ -382,14 +382,14 @@ def test_samples_that_come_too_fast_are_a_reported_fault(
     engine: Engine, provider: MeterProvider, reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where samples had to be dropped, the pool's own errors say so."""
-    monkeypatch.setattr("pool_exporter.exporters.opentelemetry.provider.MOST_SAMPLES", 10)
+    monkeypatch.setattr("pool_exporter.exporters.opentelemetry.provider.MAX_SAMPLES", 10)
     with instrument(engine, meter_provider=provider) as pool:
         collect(reader)
         use(engine, 30)
         pool.snapshot()
         collect(reader)
         assert pool.snapshot().telemetry_errors == 2  # of waits, and of uses
-    assert MOST_SAMPLES > 10_000
+    assert MAX_SAMPLES > 10_000
 
 
 def test_an_uninstrumented_pool_is_told_of_no_more(
@@ -453,7 +453,7 @@ def test_each_of_several_readers_is_told_of_a_pool_that_went(engine: Engine) -> 
 def test_several_readers_have_some_time_and_at_least_one_collection() -> None:
     """A pool that went is told of for two minutes, and once to who comes later than that."""
     now = [100.0]
-    departed = Departed(lambda: False, lambda: now[0])
+    departed = RetiredPools(lambda: False, lambda: now[0])
     gone = snapshot()
     departed.add(1, gone, pool_attributes(gone), gone, final=True)
     for seconds in (0.0, FAREWELL_SECONDS - 1, FAREWELL_SECONDS + 500):
@@ -573,7 +573,7 @@ def test_a_collection_waits_for_samples_that_are_being_recorded(
     with instrument(engine, meter_provider=provider) as pool:
         telemetry: Any = pool._telemetry
         collect(reader)
-        PROCESS.watcher.stop()
+        RUNTIME.watcher.stop()
         use(engine, WAITING_SAMPLES + 1)
         taken, waiting, go = threading.Event(), threading.Event(), threading.Event()
         record, lock = telemetry._instruments.record, telemetry._recorded

@@ -25,7 +25,7 @@ from pool_exporter import instrument, instrument_all
 from pool_exporter.capture.attach import active_tap
 from pool_exporter.capture.new_engines import existing_engines
 from pool_exporter.instrumentation.instrument_all import _CURRENT
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.instrumentation.runtime import RUNTIME
 from pool_exporter.plugins.opentelemetry_instrumentor import PoolInstrumentor
 from tests.exporters.opentelemetry.collecting import POOL, Collected, collect
 
@@ -41,7 +41,7 @@ def instrumentor(monkeypatch: pytest.MonkeyPatch) -> Iterator[PoolInstrumentor]:
     """The one instrumentor of the process, off again at the end; nothing was said yet, and other tests' engines are left alone."""
     gc.collect()
     others = weakref.WeakSet(existing_engines())
-    monkeypatch.setattr(PROCESS, "_said", set())
+    monkeypatch.setattr(RUNTIME, "_said", set())
     monkeypatch.setattr(
         instrument_all, "existing_engines", lambda: [one for one in existing_engines() if one not in others]
     )
@@ -345,13 +345,13 @@ def test_an_engine_that_is_made_while_all_are_taken_off_is_left_alone(
     """Another thread may be in the midst of making it."""
     everything = instrument_all(registry=CollectorRegistry())
     wiring = import_module("pool_exporter.instrumentation.instrument_all")
-    put_on = wiring.put_on
+    instrument_engine = wiring.instrument_engine
 
     def late(*arguments: Any, **options: Any) -> Any:
         everything.uninstrument()
-        return put_on(*arguments, **options)
+        return instrument_engine(*arguments, **options)
 
-    monkeypatch.setattr(wiring, "put_on", late)
+    monkeypatch.setattr(wiring, "instrument_engine", late)
     assert active_tap(made("late")) is None
 
 

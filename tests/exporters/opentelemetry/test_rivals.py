@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Engine, create_engine
 
 from pool_exporter import instrument
-from pool_exporter.instrumentation.runtime import PROCESS
+from pool_exporter.instrumentation.runtime import RUNTIME
 from tests.exporters.opentelemetry.collecting import collect
 
 CONVENTIONS = json.loads(Path(__file__).with_name("conventions.json").read_text())
@@ -42,7 +42,7 @@ first = pytest.mark.parametrize("first", ["theirs", "ours"])
 @pytest.fixture(autouse=True)
 def nothing_said_yet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Let what was said once in this process be said again."""
-    monkeypatch.setattr(PROCESS, "_said", set())
+    monkeypatch.setattr(RUNTIME, "_said", set())
     with caplog.at_level(logging.WARNING, "pool_exporter"):
         yield
 
@@ -70,7 +70,7 @@ def test_a_histogram_that_another_scope_has_is_left_to_it(
             collect(reader)
         for _ in range(300):
             engine.connect().close()
-        PROCESS.check()  # as the background thread does
+        RUNTIME.check()  # as the background thread does
         collected = collect(reader)
     assert collected.points("db.client.connection.wait_time") == []
     assert collected.point("db.client.connection.use_time").count == 300

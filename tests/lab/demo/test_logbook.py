@@ -7,7 +7,7 @@ import logging
 import pytest
 from sqlalchemy.exc import TimeoutError
 
-from pool_exporter.messages.leaks import MOST_AT_ONCE, Reports
+from pool_exporter.messages.leaks import MAX_AT_ONCE, Reports
 from pool_exporter.records import LeakReport, TimeoutReport
 from pool_exporter.support.faults import Faults
 from pool_exporter_lab.demo.logbook import LOGGERS, logbook
@@ -65,10 +65,10 @@ def test_leaks_are_kept_with_who_and_where_and_counted_by_site() -> None:
 def test_a_summary_of_omitted_leaks_is_a_message_only() -> None:
     """What the library does not log one by one is neither taken for a leak nor an error."""
     with logbook() as book:
-        Reports(Faults()).add([leak("collected") for _ in range(MOST_AT_ONCE + 5)])
+        Reports(Faults()).add([leak("collected") for _ in range(MAX_AT_ONCE + 5)])
 
-    assert len(book.leaks()) == MOST_AT_ONCE
-    assert book.events() == {("collected", ROUTE): MOST_AT_ONCE}
+    assert len(book.leaks()) == MAX_AT_ONCE
+    assert book.events() == {("collected", ROUTE): MAX_AT_ONCE}
     assert book.messages()[-1].text.startswith("5 more reports of leaks")
 
 

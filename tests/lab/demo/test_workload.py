@@ -11,7 +11,7 @@ from pool_exporter_lab.demo.run import POOL_SIZE
 from pool_exporter_lab.demo.scenarios import (
     CREST_SECONDS,
     FEWEST_CLIENTS,
-    MOST_CLIENTS,
+    MAX_CLIENTS,
     SCENARIOS,
     WAVE_SECONDS,
     shop,
@@ -24,7 +24,7 @@ def test_the_load_comes_in_waves() -> None:
     """It is highest at each crest and lowest half a wave later."""
     for wave in range(3):
         crest = CREST_SECONDS + wave * WAVE_SECONDS
-        assert waves(crest) == MOST_CLIENTS
+        assert waves(crest) == MAX_CLIENTS
         assert waves(crest + WAVE_SECONDS / 2) == FEWEST_CLIENTS
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pool_exporter import Attribution, LeakPolicy, PoolSnapshot, owner
-from pool_exporter.ledger.leaks import MOST_REPORTS
+from pool_exporter.ledger.leaks import MAX_REPORTS
 from tests.laws import assert_laws
 from tests.ledger.leaks.conftest import POLICY, Pool, Pools
 from tests.postgres import PostgresServer, until
@@ -265,8 +265,8 @@ async def test_owners_are_bounded_and_nothing_is_lost(pools: Pools) -> None:
 
 async def test_what_cannot_be_reported_is_counted(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody takes the reports they do not pile up, and the counters go on."""
-    monkeypatch.setattr("pool_exporter.ledger.leaks.MOST_REPORTS", 2)
-    assert MOST_REPORTS > 2
+    monkeypatch.setattr("pool_exporter.ledger.leaks.MAX_REPORTS", 2)
+    assert MAX_REPORTS > 2
     pool = pools()
     held = [await in_transaction(pool) for _ in range(4)]
     pool.clock.move(61)

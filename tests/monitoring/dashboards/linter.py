@@ -12,7 +12,7 @@ from tests.monitoring.dashboards.expressions import complaints, most_series, rec
 
 Json = dict[str, Any]
 WIDTH = 24
-MOST_LINES = 5
+MAX_LINES = 5
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 BUILT_IN = re.compile(r"__\w+")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)[^}]*\}|(\w+))")
@@ -184,8 +184,8 @@ def _of_graph(panel: Json) -> Iterator[str]:
         yield "the percent axis is not fixed"
     if not options["legend"]["showLegend"]:
         yield "no legend"
-    if sum(_most_series(target) for target in panel["targets"]) > MOST_LINES:
-        yield f"more than {MOST_LINES} lines"
+    if sum(_most_series(target) for target in panel["targets"]) > MAX_LINES:
+        yield f"more than {MAX_LINES} lines"
     custom = defaults["custom"]
     if custom.get("drawStyle") == "bars":
         if custom.get("stacking", {}).get("mode") != "normal":
