@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine
 
 from pool_exporter.capture.callers.attribution import Attribution
 from pool_exporter.capture.new_engines import existing_engines, tell_of_new_engines
@@ -31,6 +30,7 @@ from pool_exporter.support.environment import disabled
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
+    from sqlalchemy import Engine
 
     from pool_exporter.exporters.opentelemetry.provider import ProviderExporter
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 import weakref
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine
 
 from pool_exporter.capture.attach import Attachment, active_tap
 from pool_exporter.capture.pool_state import pool_state
@@ -20,6 +20,9 @@ from pool_exporter.instrumentation.runtime import RUNTIME
 from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.ledger.operations import PATIENCE_SECONDS
 from pool_exporter.records import HeldConnection, PoolSnapshot, PoolState, TimeoutReport
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 
 class Group(Instrumentation):

@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pool_exporter.catalogue import resolve_buckets
@@ -65,8 +64,9 @@ class Runtime:
         if options.meter_provider is None:
             return None
         if self._telemetries is None:  # not every process pays for the import
-            telemetries = import_module("pool_exporter.exporters.opentelemetry.providers").ProviderExporters
-            self._telemetries = telemetries(self.exports, self.warn_once)
+            from pool_exporter.exporters.opentelemetry.providers import ProviderExporters  # noqa: PLC0415
+
+            self._telemetries = ProviderExporters(self.exports, self.warn_once)
         found: ProviderExporter = self._telemetries.of(
             options.meter_provider,
             DestinationOptions(options.detail, options.buckets),

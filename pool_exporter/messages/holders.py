@@ -45,6 +45,4 @@ def where_now(stack: Sequence[str]) -> str:
 
 
 def _is_own(module: str) -> bool:
-    return module.partition(".")[0] not in FRAMEWORKS or module.startswith(
-        ("pool_exporter_lab.demo.", "pool_exporter_lab.drill.")
-    )
+    return module.partition(".")[0] not in FRAMEWORKS

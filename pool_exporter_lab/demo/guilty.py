@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from pool_exporter.records import HeldConnection
+from pool_exporter import HeldConnection
 from pool_exporter.support.text import humanised, visible
 from pool_exporter_lab.demo.moment import Moment, Site, site_of
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pool_exporter.records import HeldConnection, PoolSnapshot
+from pool_exporter import HeldConnection, PoolSnapshot
 
 POOL = "demo"
 """The name of the one pool, unless another is asked for."""

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import TextIO
 
-from pool_exporter.ledger.leak_policy import LeakPolicy
-from pool_exporter.records import HistogramSnapshot, PoolSnapshot
+from pool_exporter import HistogramSnapshot, LeakPolicy, PoolSnapshot
 from pool_exporter_lab.demo.moment import Leak, Moment
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pool_exporter.ledger.leak_policy import LeakPolicy
+from pool_exporter import LeakPolicy
 from pool_exporter_lab.demo.workload import Crowd, Request
 
 POLICY = LeakPolicy(idle_in_transaction_seconds=2.0, idle_seconds=2.0, busy_seconds=5.0)

@@ -8,8 +8,8 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from pool_exporter import HistogramSnapshot, PoolSnapshot
 from pool_exporter.messages.verdict import verdict
-from pool_exporter.records import HistogramSnapshot, PoolSnapshot
 from pool_exporter.support.text import visible
 from pool_exporter_lab.demo.guilty import guilty
 from pool_exporter_lab.demo.moment import Moment

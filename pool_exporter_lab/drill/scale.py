@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pool_exporter.ledger.leak_policy import LeakPolicy
+from pool_exporter import LeakPolicy
 
 FACTOR = 30.0
 """Everything that takes time in production takes this much less here: the scrape interval, the windows and

@@ -38,9 +38,6 @@ SKIPPED = (
 )
 """Modules that acquire for others, besides the standard library's."""
 
-APPLICATIONS = ("pool_exporter_lab.demo", "pool_exporter_lab.drill")
-"""Modules that are applications all the same."""
-
 COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>")
 """Code that belongs to the function it stands in, and has no frame of its own as of Python 3.12."""
 
@@ -79,7 +76,7 @@ class Sites:
             return True
         if _is_standard(module, code.co_filename):
             return False
-        return not _is_within(module, self._skip) or _is_within(module, APPLICATIONS)
+        return not _is_within(module, self._skip)
 
 
 def frame_finder(skip: tuple[str, ...] = ()) -> Callable[[], Found]:

@@ -17,7 +17,7 @@ from collections import deque
 from types import FrameType
 from typing import Any
 
-from pool_exporter.capture.callers.frames import APPLICATIONS, function_name, module_of
+from pool_exporter.capture.callers.frames import function_name, module_of
 from pool_exporter.capture.callers.greenlets import current_greenlet
 
 MAX_ENTRIES = 30
@@ -167,7 +167,7 @@ def _above(bottom: FrameType | None, tops: list[Any]) -> tuple[str, ...]:
 def _is_plumbing(frame: FrameType) -> bool:
     """Tell whether a frame is a synchronous one of SQLAlchemy or of this package."""
     module = module_of(frame)
-    if frame.f_code.co_flags & _AWAITS or module.startswith(APPLICATIONS):
+    if frame.f_code.co_flags & _AWAITS:
         return False
     return module.partition(".")[0] in ("sqlalchemy", "pool_exporter")
 

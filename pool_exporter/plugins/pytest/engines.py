@@ -12,7 +12,6 @@ import functools
 import threading
 import weakref
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 from sqlalchemy import Engine
@@ -23,13 +22,13 @@ from pool_exporter.capture.engine_name import default_name
 from pool_exporter.capture.record_probe import RecordProbe
 from pool_exporter.capture.tap import Tap
 from pool_exporter.catalogue import resolve_buckets
+from pool_exporter.instrumentation import instrument
 from pool_exporter.instrumentation.instrumentation import Instrumentation
 from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.ledger.uses import Use
 from pool_exporter.plugins.pytest.patches import Replacements
 
-# Not `import … as`: the package has a function of this name, which hides the module.
-WIRING: Any = import_module("pool_exporter.instrumentation.instrument")
+WIRING: Any = instrument
 
 
 class Engines:

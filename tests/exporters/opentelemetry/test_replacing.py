@@ -43,7 +43,8 @@ def instrumentor(monkeypatch: pytest.MonkeyPatch) -> Iterator[PoolInstrumentor]:
     others = weakref.WeakSet(existing_engines())
     monkeypatch.setattr(RUNTIME, "_said", set())
     monkeypatch.setattr(
-        instrument_all, "existing_engines", lambda: [one for one in existing_engines() if one not in others]
+        "pool_exporter.instrumentation.instrument_all.existing_engines",
+        lambda: [one for one in existing_engines() if one not in others],
     )
     found = PoolInstrumentor()
     yield found
