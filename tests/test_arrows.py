@@ -379,7 +379,7 @@ PATH = f"{PACKAGE}/exporters/prometheus.py"
         (hidden, "def collect():\n    import json"),
         (optional, "from opentelemetry.metrics import Meter"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_a_wrong_import_is_noticed(check: Callable[[str, list[Import]], list[Import]], source: str) -> None:
     """Each check finds the import that it is for."""

@@ -11,9 +11,13 @@ import pytest
 
 from pool_exporter import Attribution
 from tests.capture.callers.applications import Application
+from tests.capture.callers.requests import owners
+from tests.capture.callers.tasks import engine, gate
 from tests.capture.engines.databases import Database, PostgresDatabase, SqliteDatabase, do, watch
 from tests.laws import assert_laws
 from tests.postgres import PostgresServer, running_server
+
+__all__ = ["engine", "gate", "owners"]
 
 MakeApplication = Callable[..., Application]
 
