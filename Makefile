@@ -9,13 +9,14 @@ SQLALCHEMY_FLOOR := $(shell sed -n 's/^ *"SQLAlchemy>=\([0-9.]*\)",$$/\1/p' pypr
 # What depends on SQLAlchemy's behaviour; the rest is tested once, on the newest version.
 SQLALCHEMY_TESTS := tests/capture tests/ledger tests/robustness tests/exporters/opentelemetry tests/instrumentation
 
-.PHONY: help demo test test-sqlalchemy print-sqlalchemy-floor system-packages lint format bench
+.PHONY: help demo test test-sqlalchemy print-sqlalchemy-floor system-packages lint format generate check-generated bench
 
 help:
 	@echo "make demo             see a pool fill, queue and time out (Ctrl-C ends it)"
 	@echo "make test             format check, linter, type checker and tests"
 	@echo "make lint             format check, linter and type checker"
 	@echo "make format           format, and fix what the linter can"
+	@echo "make generate         write tables, rules, dashboards and pictures anew; check-generated compares"
 	@echo "make bench            print what the library costs, as ratios"
 	@echo "make test-sqlalchemy SQLALCHEMY=2.0.58    the tests on another SQLAlchemy"
 
@@ -33,6 +34,12 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+generate: $(VENV)/.dev
+	$(BIN)/python -m tools.generate
+
+check-generated: $(VENV)/.dev
+	$(BIN)/python -m tools.generate --check
 
 bench: $(VENV)/.dev
 	@set -e; for program in benchmarks/[!_]*.py; do echo "== $$program"; $(BIN)/python "$$program"; done

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -40,22 +38,6 @@ def exposed_names() -> dict[str, tuple[str, ...]]:
     return names
 
 
-def test_the_readme_metric_table_is_the_catalogues() -> None:
-    """Regenerating the tables of README.md changes nothing."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "readme_tables.py"), "--check"], check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, "run: python docs/readme_tables.py"
-
-
-def test_the_opentelemetry_table_is_the_catalogues() -> None:
-    """Regenerating the table of docs/opentelemetry.md changes nothing."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "opentelemetry_table.py"), "--check"], check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, "run: python docs/opentelemetry_table.py"
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_documents_name_only_metrics_and_labels_of_the_catalogue(document: Path) -> None:
     """A metric or label that a document names is in the catalogue."""
@@ -65,14 +47,6 @@ def test_documents_name_only_metrics_and_labels_of_the_catalogue(document: Path)
         assert name in names, f"{document.name} names {name}"
         for label in re.findall(r"(\w+)\s*=", selector):
             assert label in (*names[name], "job", "instance"), f"{document.name}: {name} has no label {label}"
-
-
-def test_the_tables_of_alerts_are_the_rules() -> None:
-    """Regenerating the tables of docs/alerts.md changes nothing."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "alert_tables.py"), "--check"], check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, "run: python docs/alert_tables.py"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

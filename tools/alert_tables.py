@@ -1,12 +1,7 @@
-"""Write the tables of docs/alerts.md that are made from the rules, between their markers.
-
-`python docs/alert_tables.py` rewrites the document; `--check` exits with 1 if that would change it.
-"""
+"""The tables of docs/alerts.md that are made from the rules."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 from pool_exporter.monitoring.rules import SETTINGS, RuleOptions, rule_file
@@ -14,8 +9,10 @@ from pool_exporter.monitoring.rules.alert import Alert
 from pool_exporter.monitoring.rules.inhibition import MUTES
 from pool_exporter.monitoring.rules.optional import OPTIONAL
 from pool_exporter.monitoring.rules.standard import STANDARD
+from tools.documents import rewritten
+from tools.imports import ROOT
 
-DOCUMENT = Path(__file__).resolve().parent / "alerts.md"
+DOCUMENT = ROOT / "docs" / "alerts.md"
 
 
 def alert_table(alerts: tuple[Alert, ...]) -> str:
@@ -53,38 +50,16 @@ def recording_table() -> str:
     return "\n".join(rows)
 
 
-def rewritten(text: str) -> str:
-    """Return the document with its generated parts brought up to date."""
-    parts = {
-        "default": alert_table(STANDARD),
-        "opt-in": alert_table(OPTIONAL),
-        "settings": setting_table(),
-        "recordings": recording_table(),
+def files() -> dict[Path, str]:
+    """Return the document with its tables, by path."""
+    return {
+        DOCUMENT: rewritten(
+            DOCUMENT,
+            {
+                "default": alert_table(STANDARD),
+                "opt-in": alert_table(OPTIONAL),
+                "settings": setting_table(),
+                "recordings": recording_table(),
+            },
+        )
     }
-    for name, content in parts.items():
-        before, start, rest = text.partition(f"<!-- generated: {name} -->\n")
-        _, end, after = rest.partition(f"<!-- end: {name} -->")
-        if not start or not end:
-            raise SystemExit(f"{DOCUMENT.name} has no markers for {name}")
-        text = f"{before}{start}{content}\n{end}{after}"
-    return text
-
-
-def main() -> int:
-    """Write or check the document and return the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit with 1 if the tables are stale"
-    )
-    check = parser.parse_args().check
-    text = DOCUMENT.read_text(encoding="utf-8")
-    made = rewritten(text)
-    if made == text:
-        return 0
-    if not check:
-        DOCUMENT.write_text(made, encoding="utf-8")
-    return 1 if check else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Write the matrix of docs/drills.md from what `pool-exporter drill all --json` printed, a file a run.
 
-Usage: python docs/drill_table.py MATRIX.json...
+Usage: python -m tools.drill_table MATRIX.json...
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-DOCUMENT = Path(__file__).resolve().parent / "drills.md"
-BEGIN, END = "<!-- generated: drills -->", "<!-- end: drills -->"
+from tools.documents import rewritten
+from tools.imports import ROOT
+
+DOCUMENT = ROOT / "docs" / "drills.md"
 PREFIX = "SQLAlchemyPool"
 
 
 def main(paths: list[str]) -> None:
     """Replace the part between the marks."""
     matrices = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{table(matrices)}\n{END}{after}", encoding="utf-8")
+    DOCUMENT.write_text(rewritten(DOCUMENT, {"drills": table(matrices)}), encoding="utf-8")
 
 
 def table(matrices: list[dict[str, Any]]) -> str:

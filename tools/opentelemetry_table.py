@@ -1,17 +1,14 @@
-"""Write the table of names in docs/opentelemetry.md that is made from the catalogue, between its markers.
-
-`python docs/opentelemetry_table.py` rewrites the document; `--check` exits with 1 if that would change it.
-"""
+"""The table of names in docs/opentelemetry.md, made from the catalogue."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from pool_exporter.catalogue import CATALOGUE, Metric
+from tools.documents import rewritten
+from tools.imports import ROOT
 
-DOCUMENT = Path(__file__).resolve().parent / "opentelemetry.md"
-BEGIN, END = "<!-- generated: names -->\n", "\n<!-- end: names -->"
+DOCUMENT = ROOT / "docs" / "opentelemetry.md"
 
 
 def row(metric: Metric) -> str:
@@ -24,29 +21,17 @@ def row(metric: Metric) -> str:
     )
 
 
-def rewritten(text: str) -> str:
-    """Return the document's text with its table brought up to date."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit("opentelemetry.md has no markers for 'names'")
-    rows = [
-        "| on `/metrics` | in OTLP | instrument | unit | through a Collector into Prometheus |",
-        "|---|---|---|---|---|",
-        *map(row, CATALOGUE),
-    ]
-    return head + begin + "\n".join(rows) + end + tail
+def table() -> str:
+    """Return a row for each metric, in the order of the catalogue."""
+    return "\n".join(
+        [
+            "| on `/metrics` | in OTLP | instrument | unit | through a Collector into Prometheus |",
+            "|---|---|---|---|---|",
+            *map(row, CATALOGUE),
+        ]
+    )
 
 
-def main() -> int:
-    """Rewrite or check the document."""
-    before = DOCUMENT.read_text(encoding="utf-8")
-    after = rewritten(before)
-    if "--check" in sys.argv[1:]:
-        return int(after != before)
-    DOCUMENT.write_text(after, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def files() -> dict[Path, str]:
+    """Return the document with its table, by path."""
+    return {DOCUMENT: rewritten(DOCUMENT, {"names": table()})}

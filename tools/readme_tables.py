@@ -1,17 +1,14 @@
-"""Write the tables of README.md that are made from the catalogue, between their markers.
-
-`python docs/readme_tables.py` rewrites README.md; `--check` exits with 1 if that would change it.
-"""
+"""The parts of README.md that are made from the catalogue."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 from pool_exporter.catalogue import CATALOGUE, Metric, series_per_pool
+from tools.documents import rewritten
+from tools.imports import ROOT
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+DOCUMENT = ROOT / "README.md"
 
 
 def metric_row(metric: Metric) -> str:
@@ -55,31 +52,10 @@ def bucket_list() -> str:
     )
 
 
-def rewritten(text: str) -> str:
-    """Return README text with the generated parts brought up to date."""
-    parts = {"metrics": metric_table(), "series": series_sentence(), "buckets": bucket_list()}
-    for name, part in parts.items():
-        begin, end = f"<!-- generated: {name} -->\n", f"\n<!-- end: {name} -->"
-        head, _, rest = text.partition(begin)
-        _, _, tail = rest.partition(end)
-        if not rest or not tail:
-            raise SystemExit(f"README.md has no markers for {name!r}")
-        text = head + begin + part + end + tail
-    return text
-
-
-def main() -> int:
-    """Rewrite or check README.md."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if out of date")
-    check = parser.parse_args().check
-    before = README.read_text(encoding="utf-8")
-    after = rewritten(before)
-    if check:
-        return int(after != before)
-    README.write_text(after, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def files() -> dict[Path, str]:
+    """Return the document with its generated parts, by path."""
+    return {
+        DOCUMENT: rewritten(
+            DOCUMENT, {"metrics": metric_table(), "series": series_sentence(), "buckets": bucket_list()}
+        )
+    }

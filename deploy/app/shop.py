@@ -17,8 +17,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from pool_exporter.instrumentation import instrument
-from pool_exporter import metrics_app, status_app
+from pool_exporter import instrument, metrics_app, status_app
 from pool_exporter_lab.demo.application import application
 from pool_exporter_lab.demo.collector import collecting
 from pool_exporter_lab.demo.scenarios import POLICY, SCENARIOS, Scenario

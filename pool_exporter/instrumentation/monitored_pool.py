@@ -10,7 +10,6 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-
 from pool_exporter.capture.attach import Attachment, active_tap
 from pool_exporter.capture.pool_state import pool_state
 from pool_exporter.instrumentation.group_state import added_up

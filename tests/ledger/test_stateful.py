@@ -6,28 +6,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.ledger.pool_machine import PoolMachine
-from tests.postgres import PostgresServer, running_server
+from tests.postgres import PostgresServer
 
 EXAMPLES = int(os.environ.get("POOL_EXPORTER_EXAMPLES", "0"))
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """Run a server of the module's own, which a machine may restart."""
-    with running_server() as server:
-        yield server
-
-
-def run(server: PostgresServer, *, restarts: bool, examples: int) -> None:
+def run(own_postgres: PostgresServer, *, restarts: bool, examples: int) -> None:
     """Run the machine on a server."""
-    machine = type("Machine", (PoolMachine,), {"server": server, "restarts": restarts})
+    machine = type("Machine", (PoolMachine,), {"server": own_postgres, "restarts": restarts})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -44,12 +36,12 @@ def run(server: PostgresServer, *, restarts: bool, examples: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # the collector and the driver warn of each dropped connection
-def test_the_laws_hold_whatever_the_application_and_the_database_do(server: PostgresServer) -> None:
+def test_the_laws_hold_whatever_the_application_and_the_database_do(own_postgres: PostgresServer) -> None:
     """Whatever is interleaved, laws 1 to 4 hold at every step and law 5 at every rest."""
-    run(server, restarts=False, examples=30)
+    run(own_postgres, restarts=False, examples=30)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_laws_hold_over_restarts_of_the_server(server: PostgresServer) -> None:
+def test_the_laws_hold_over_restarts_of_the_server(own_postgres: PostgresServer) -> None:
     """The same holds where the server is restarted under the application."""
-    run(server, restarts=True, examples=5)
+    run(own_postgres, restarts=True, examples=5)

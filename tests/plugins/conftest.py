@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.postgres import PostgresServer, running_server
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that all suites share."""
-    with running_server() as server:
-        yield server
+from tests.postgres import PostgresServer
 
 
 @pytest.fixture
-def postgres(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> PostgresServer:
+def postgres(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> PostgresServer:
     """The server, with its URL in the environment of the suites."""
-    monkeypatch.setenv("POSTGRES_URL", f"postgresql+asyncpg://{server.address}")
-    return server
+    monkeypatch.setenv("POSTGRES_URL", f"postgresql+asyncpg://{postgres.address}")
+    return postgres

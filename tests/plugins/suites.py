@@ -328,23 +328,11 @@ async def test_wider_scope(subscriber):
     await subscriber.execute(text("select 1"))
 
 
-@fixture(scope="session")
-async def narrow():
-    engine = create_async_engine(
-        os.environ["POSTGRES_URL"], pool_size=1, max_overflow=0, pool_timeout=2
-    )
-    yield engine
-    await engine.dispose()
+async def test_leaks(postgres, subscriber):
+    held.append(await postgres.connect())
 
 
-async def test_takes_the_only_connection(narrow):
-    connection = await narrow.connect()
-    await connection.execute(text("create table if not exists things (name text)"))
-    held.append(connection)
-
-
-async def test_gets_it_all_the_same(narrow, subscriber):
-    async with narrow.connect() as connection:
-        await connection.execute(text("select 1"))
+async def test_wider_scope_goes_on(subscriber):
     await subscriber.execute(text("select 1"))
+    await held[0].execute(text("select 1"))
 """

@@ -64,18 +64,18 @@ def test_a_leak_collected_in_the_middle_of_a_snapshot_closes_for_its_own_reason(
 
 
 async def test_a_shared_connection_found_dead_by_a_pre_ping_is_a_pre_ping_failure(
-    server: PostgresServer,
+    postgres: PostgresServer,
 ) -> None:
     """On a StaticPool a pre-ping is one although another caller has the connection."""
     engine = create_async_engine(
-        f"postgresql+asyncpg://{server.address}",
+        f"postgresql+asyncpg://{postgres.address}",
         poolclass=StaticPool,
         pool_pre_ping=True,
         connect_args={"server_settings": {"application_name": "shared and pinged"}},
     )
     pool = instrument(engine, registry=CollectorRegistry())
     first = await engine.connect()
-    assert server.terminate("shared and pinged") == 1
+    assert postgres.terminate("shared and pinged") == 1
     second = await engine.connect()
     after = pool.snapshot()
     assert (after.pre_ping_failures, after.closes["pre_ping"], dict(after.disconnects)) == (1, 1, {})

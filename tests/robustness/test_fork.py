@@ -208,10 +208,10 @@ def test_multiprocessing_by_every_method(
 
 
 @pytest.mark.parametrize("group", [None, "tenants"])
-def test_forks_under_load(server: PostgresServer, group: str | None) -> None:
+def test_forks_under_load(postgres: PostgresServer, group: str | None) -> None:
     """A child disposes what it inherited without closing it, as SQLAlchemy asks for; the parent notices nothing."""
     engine = create_engine(
-        f"postgresql+psycopg://{server.address}", poolclass=QueuePool, pool_size=4, max_overflow=0
+        f"postgresql+psycopg://{postgres.address}", poolclass=QueuePool, pool_size=4, max_overflow=0
     )
     pool = instrument(engine, registry=CollectorRegistry(), group=group)
     stop = threading.Event()

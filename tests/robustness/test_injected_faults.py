@@ -59,12 +59,12 @@ def noting(called: set[CodeType]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def applications(server: PostgresServer) -> Iterator[Applications]:
+def applications(postgres: PostgresServer) -> Iterator[Applications]:
     """Make applications that share an observer, while the collector leaves alone what was there before."""
     gc.collect()
     gc.freeze()
-    with server.observer() as observer:
-        yield partial(Application, server, observer)
+    with postgres.observer() as observer:
+        yield partial(Application, postgres, observer)
     gc.unfreeze()
 
 

@@ -35,10 +35,10 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def async_engine(server: PostgresServer, application: str) -> AsyncEngine:
+def async_engine(postgres: PostgresServer, application: str) -> AsyncEngine:
     """Return an engine on asyncpg whose backends are told apart by their application's name."""
     return create_async_engine(
-        f"postgresql+asyncpg://{server.address}",
+        f"postgresql+asyncpg://{postgres.address}",
         pool_size=2,
         connect_args={"server_settings": {"application_name": application}},
     )
@@ -78,16 +78,16 @@ def test_a_dropped_engine_goes_though_its_instrumentation_is_kept(tmp_path: Path
 
 
 @pytest.mark.filterwarnings("ignore:.*garbage collector is trying:sqlalchemy.exc.SAWarning")
-async def test_the_backend_of_a_dropped_connection_goes(server: PostgresServer) -> None:
+async def test_the_backend_of_a_dropped_connection_goes(postgres: PostgresServer) -> None:
     """A connection that is dropped without being closed leaves the database, as it does without us."""
-    engine = async_engine(server, "dropped")
+    engine = async_engine(postgres, "dropped")
     instrumentation = instrument(engine, registry=None)
     fairy: Any = await engine.raw_connection()
-    assert len(server.backends("dropped")) == 1
+    assert len(postgres.backends("dropped")) == 1
     del fairy
     gc.collect()
     async with engine.connect():  # the loop turns, and says goodbye
-        until(lambda: len(server.backends("dropped")) == 1, "the dropped connection's backend is gone")
+        until(lambda: len(postgres.backends("dropped")) == 1, "the dropped connection's backend is gone")
         now = instrumentation.snapshot()
         assert_laws(now)
         assert (now.leaks_collected, now.closes["lost"], now.open) == (1, 1, 1)
@@ -148,10 +148,10 @@ PROGRAM = """
 
 @pytest.mark.parametrize(("kind", "driver"), [("sync", "psycopg"), ("async", "asyncpg")])
 def test_an_interpreter_may_exit_with_connections_held(
-    kind: str, driver: str, server: PostgresServer
+    kind: str, driver: str, postgres: PostgresServer
 ) -> None:
     """A process that ends with connections out ends well, and says nothing of us."""
-    url = f"postgresql+{driver}://{server.address}"
+    url = f"postgresql+{driver}://{postgres.address}"
     path = os.pathsep.join([str(Path(pool_exporter.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), kind, url],
@@ -223,9 +223,9 @@ def test_instrumenting_again_counts_right_and_piles_nothing_up(engine: Engine) -
     assert pool.checkedout() == 0
 
 
-async def test_instrumenting_an_async_engine_again(server: PostgresServer) -> None:
+async def test_instrumenting_an_async_engine_again(postgres: PostgresServer) -> None:
     """An async engine too goes on and off again, with a connection out and one idle."""
-    engine = async_engine(server, "again")
+    engine = async_engine(postgres, "again")
     async with engine.connect(), engine.connect() as second:
         for _ in range(3):
             with instrument(engine, registry=None) as instrumentation:
@@ -242,9 +242,9 @@ async def test_instrumenting_an_async_engine_again(server: PostgresServer) -> No
     assert instrumentation.snapshot().open == 0
 
 
-async def test_instrumenting_again_while_acquires_connect(server: PostgresServer) -> None:
+async def test_instrumenting_again_while_acquires_connect(postgres: PostgresServer) -> None:
     """An acquire that connects while its pool is taken off and put on again is adopted, and counted once."""
-    engine = async_engine(server, "meanwhile")
+    engine = async_engine(postgres, "meanwhile")
     first = instrument(engine, registry=None)
     connecting = [asyncio.ensure_future(engine.connect()) for _ in range(2)]  # type: ignore[arg-type]
     for _ in range(3):

@@ -34,12 +34,12 @@ pytestmark = pytest.mark.filterwarnings(  # of what a disposed pool leaves to th
 
 
 @pytest.fixture(params=["psycopg", "sqlite"])
-def engine(request: pytest.FixtureRequest, server: PostgresServer, tmp_path: Path) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest, postgres: PostgresServer, tmp_path: Path) -> Iterator[Engine]:
     """A synchronous engine with fewer connections than there are threads."""
     if request.param == "sqlite":
         url, options = f"sqlite:///{tmp_path}/database", {"connect_args": {"check_same_thread": False}}
     else:
-        url = f"postgresql+psycopg://{server.address}"
+        url = f"postgresql+psycopg://{postgres.address}"
         options = {"connect_args": {"application_name": f"threads-{tmp_path.name}"}}
     engine = create_engine(url, poolclass=QueuePool, pool_size=6, max_overflow=4, pool_timeout=30, **options)
     yield engine
@@ -280,9 +280,9 @@ def test_a_scrape_during_a_dispose(engine: Engine) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*garbage collector is trying:sqlalchemy.exc.SAWarning")
-def test_two_loops_in_two_threads(server: PostgresServer) -> None:
+def test_two_loops_in_two_threads(postgres: PostgresServer) -> None:
     """Two event loops with an engine each, in two threads, are counted each for itself."""
-    engines = [create_async_engine(f"postgresql+asyncpg://{server.address}", pool_size=3) for _ in range(2)]
+    engines = [create_async_engine(f"postgresql+asyncpg://{postgres.address}", pool_size=3) for _ in range(2)]
     instrumentations = [
         instrument(engine, registry=None, name=f"loop {n}") for n, engine in enumerate(engines)
     ]
@@ -306,11 +306,11 @@ def test_two_loops_in_two_threads(server: PostgresServer) -> None:
         assert (now.checkouts, now.checkins, now.statements, now.open) == (rounds, rounds, rounds, 0)
 
 
-def test_backends_go_with_their_leaks(server: PostgresServer) -> None:
+def test_backends_go_with_their_leaks(postgres: PostgresServer) -> None:
     """What is open is what the database sees, after threads have leaked, detached and invalidated."""
     name = "backends"
     engine = create_engine(
-        f"postgresql+psycopg://{server.address}", pool_size=3, connect_args={"application_name": name}
+        f"postgresql+psycopg://{postgres.address}", pool_size=3, connect_args={"application_name": name}
     )
     instrumentation = instrument(engine, registry=None)
     crowd = Crowd()
@@ -318,7 +318,7 @@ def test_backends_go_with_their_leaks(server: PostgresServer) -> None:
         crowd.work(use, engine, Counter[str](), number)
     crowd.run()
     gc.collect()
-    until(lambda: instrumentation.snapshot().open == len(server.backends(name)), "open is what is there")
+    until(lambda: instrumentation.snapshot().open == len(postgres.backends(name)), "open is what is there")
     engine.dispose()
 
 

@@ -25,14 +25,14 @@ Transcript = list[tuple[str, str]]
 class Application:
     """An application whose every step is written down: its result or its exception."""
 
-    def __init__(self, server: PostgresServer, observer: psycopg.Connection, name: str) -> None:
+    def __init__(self, postgres: PostgresServer, observer: psycopg.Connection, name: str) -> None:
         self.observer = observer
         self.name = name
         self.steps: Transcript = []
         self.refuses = ""
         """What fails on purpose: `connect` or `initialise`."""
         self.engine: AsyncEngine = create_async_engine(
-            f"postgresql+psycopg://{server.address}",
+            f"postgresql+psycopg://{postgres.address}",
             pool_size=1,
             max_overflow=1,
             pool_timeout=0.02,

@@ -1,1 +1,1 @@
-"""Generate the Grafana dashboards: `python -m dashboards.generate` writes them, `--check` compares."""
+"""The generator of the Grafana dashboards, with Grafana's Foundation SDK."""

@@ -1,6 +1,6 @@
 """Make one panel each: a graph, a heatmap, a number, a table, a timeline of states, as all dashboards have them.
 
-Expressions are templates, see `pool_exporter.monitoring.dashboards.spelling`.
+Expressions are templates, see `tools.dashboards.spelling`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Tell which processes of one machine publish to a multi-process directory, and which of them are dead.
+"""Heartbeat files of the processes that share a multi-process directory, and removal of what dead ones left.
 
-prometheus_client leaves it to the server to call `mark_process_dead`, which some cannot do, and which
-a server that was killed does not. So each process that publishes leaves a note of itself beside its
-files, and whoever is about to read the files looks whether its author is still there.
+prometheus_client expects the server to call `mark_process_dead`. Some servers cannot, and a killed one
+does not. So each process that publishes writes a heartbeat file beside its value files. Readers and
+publishers check whether the processes named there still exist.
 """
 
 from __future__ import annotations
@@ -17,117 +17,104 @@ from typing import NamedTuple
 
 from prometheus_client.multiprocess import mark_process_dead
 
-BEAT_SECONDS = 10.0
-"""The age below which a note of another namespace is taken for that of a process that is there."""
+CUT_OFF_SECONDS = 10.0
+"""The age from which an empty value file is taken for one whose process was killed before its first write."""
 
 _PATTERN = "pool_exporter_{}.process"
 
 
 class Heartbeat(NamedTuple):
-    """One process, as its note says it."""
+    """One process, as its heartbeat file describes it."""
 
     pid: int
     namespace: str
-    """The PID namespace in which `pid` is meant; empty where the system has none."""
+    """The PID namespace of `pid`: from another one the process cannot be looked up. Empty if the system has none."""
     started: str
-    """When it started, in the kernel's clock ticks: tells two processes of one number apart."""
+    """Its start in the kernel's clock ticks, which a later process with the same pid does not share. Empty if unknown."""
     program: str
-    """The file that it runs, to tell applications apart."""
+    """The file that it runs, by which applications differ."""
 
     @classmethod
     def own(cls) -> Heartbeat:
-        """Return this process's."""
+        """Return this process's heartbeat."""
         pid = os.getpid()
         return cls(pid, _namespace(), _started(pid), os.path.abspath(sys.argv[0] if sys.argv else ""))
 
     def alive(self) -> bool:
-        """Tell whether the process is still there; True where that cannot be known from here."""
+        """Return True if the process exists, or if that cannot be known from here."""
         if self.namespace != _namespace():
             return True
         try:
             os.kill(self.pid, 0)
         except (ProcessLookupError, OverflowError):
             return False
-        except OSError:  # it is there, and another user's
+        except OSError:  # it exists, and belongs to another user
             return True
         return not self.started or _started(self.pid) in ("", self.started)
 
 
 def heartbeat_path(path: str, pid: int) -> str:
-    """Return where the note of a process is."""
+    """Return the path of a process's heartbeat file."""
     return os.path.join(path, _PATTERN.format(pid))
 
 
-def write_heartbeat(path: str) -> list[str]:
-    """Write or renew this process's note; return what others' notes say that somebody should know."""
+def write_heartbeat(path: str) -> str | None:
+    """Write this process's heartbeat file unless it is there; return a warning or None.
+
+    The warning says that another application uses the directory too.
+    """
     own = Heartbeat.own()
     mine = heartbeat_path(path, own.pid)
-    warnings = []
-    before = _read(mine)
-    if before is not None and before.namespace != own.namespace and _age(mine) < BEAT_SECONDS:
-        warnings.append(
-            f"another process with the number {own.pid}, in another PID namespace, writes the same files in "
-            f"{path!r}: give each container a directory of its own"
-        )
-    if before == own:
-        os.utime(mine)
-    else:
+    if _read(mine) != own:
         draft = f"{mine}.{own.started or 'new'}"
         with open(draft, "w", encoding="utf-8") as file:
             json.dump(own._asdict(), file)
         os.replace(draft, mine)
-    for other in present(path):
+    for other in heartbeats(path):
         if other.program != own.program and other.alive():
-            warnings.append(
+            return (
                 f"{path!r} is used by {other.program!r} (process {other.pid}) too, and pools of one name are "
                 "added up: give each application a directory of its own"
             )
-            break
-    return warnings
+    return None
 
 
-def present(path: str) -> list[Heartbeat]:
-    """Return the processes that have left a readable note, dead ones too."""
-    found = (_read(note) for note in glob.glob(os.path.join(glob.escape(path), _PATTERN.format("*"))))
+def heartbeats(path: str) -> list[Heartbeat]:
+    """Return the readable heartbeats of a directory, also those of dead processes."""
+    found = (_read(file) for file in glob.glob(os.path.join(glob.escape(path), _PATTERN.format("*"))))
     return [one for one in found if one is not None]
 
 
 def remove_dead(path: str) -> list[int]:
-    """Leave out the gauges of processes that died, as `mark_process_dead` does; return their numbers."""
-    buried = []
-    for one in present(path):
+    """Remove the gauges and heartbeats of dead processes, as `mark_process_dead` does; return their pids."""
+    removed = []
+    for one in heartbeats(path):
         if not one.alive():
             mark_process_dead(one.pid, path)  # type: ignore[no-untyped-call]  # untyped upstream
             with contextlib.suppress(OSError):
                 os.unlink(heartbeat_path(path, one.pid))
-            buried.append(one.pid)
+            removed.append(one.pid)
     _remove_cut_off(path)
-    return buried
+    return removed
 
 
 def _remove_cut_off(path: str) -> None:
-    """Remove files that a process has opened and not begun to write, when it was cut off: they stop every reader."""
+    """Remove value files that stayed empty because their process was killed: prometheus_client cannot read them."""
     for file in glob.glob(os.path.join(glob.escape(path), "*.db")):
         with contextlib.suppress(OSError):
-            if os.path.getsize(file) == 0 and _age(file) >= BEAT_SECONDS:
+            found = os.stat(file)
+            if found.st_size == 0 and time.time() - found.st_mtime >= CUT_OFF_SECONDS:
                 os.unlink(file)
 
 
-def _read(note: str) -> Heartbeat | None:
-    """Return what a note says, None where there is none or it is torn."""
+def _read(file: str) -> Heartbeat | None:
+    """Return the heartbeat that a file holds, None if there is none or it is damaged."""
     try:
-        with open(note, encoding="utf-8") as file:
-            said = json.load(file)
+        with open(file, encoding="utf-8") as opened:
+            said = json.load(opened)
         return Heartbeat(int(said["pid"]), *(str(said[key]) for key in Heartbeat._fields[1:]))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-
-
-def _age(note: str) -> float:
-    try:
-        return time.time() - os.stat(note).st_mtime
-    except OSError:
-        return float("inf")
 
 
 def _namespace() -> str:

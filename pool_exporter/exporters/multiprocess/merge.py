@@ -41,7 +41,7 @@ class WorkersCollector(Collector):
             publisher.publish()
         try:
             liveness.remove_dead(self._path)
-        except Exception as error:  # notes may be anybody's
+        except Exception as error:  # such as a file that another user owns
             logger.debug("cannot look for dead processes in %s: %s", self._path, error)
         files = glob.glob(os.path.join(glob.escape(self._path), "*.db"))
         try:

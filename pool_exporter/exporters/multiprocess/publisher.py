@@ -49,7 +49,7 @@ class Publisher:
         self._publisher: ValueFiles | None = None
         self._known: dict[int, _Known] = {}  # by token
         self._faults = Faults()
-        self._noted_at = float("-inf")
+        self._beat_at = float("-inf")
         self._marks_at_fork: dict[int, tuple[int, ...] | None] = {}  # by token
         self._ending = False
 
@@ -102,22 +102,22 @@ class Publisher:
         if self._publisher is None:
             return None
         self._publisher.publish(gently=gently)
-        self._leave_note()
+        self._beat()
         return PUBLISH_SECONDS if self._known else None
 
-    def _leave_note(self) -> None:
+    def _beat(self) -> None:
         path, now = directory(), time.monotonic()
-        if path is None or now - self._noted_at < FULL_SECONDS:
+        if path is None or now - self._beat_at < FULL_SECONDS:
             return
-        self._noted_at = now
+        self._beat_at = now
         try:
-            warnings = liveness.write_heartbeat(path)
-            # Whoever is scraped by another's collector does not look who is dead.
+            warning = liveness.write_heartbeat(path)
+            # An endpoint made of prometheus_client's own collector does not look for dead processes.
             liveness.remove_dead(path)
         except Exception as error:
             self._failed(error)
             return
-        for warning in warnings:
+        if warning is not None:
             self._warn_once("%s=%s", DIRECTORY_VARIABLE, warning)
 
     def _failed(self, error: BaseException) -> None:
@@ -165,7 +165,7 @@ class Publisher:
         """Begin with nothing."""
         self._known.clear()
         self._faults.after_fork()
-        self._noted_at = float("-inf")
+        self._beat_at = float("-inf")
         self._marks_at_fork.clear()
         self._ending = False
         if self._publisher is not None:

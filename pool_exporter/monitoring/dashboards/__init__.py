@@ -1,16 +1,16 @@
-"""Hold the Grafana dashboards as templates in the catalogue's words, and spell them for one installation."""
+"""The Grafana dashboards, and how they are fitted to one installation."""
 
 from __future__ import annotations
 
-from pool_exporter.monitoring.dashboards.options import words_for
-from pool_exporter.monitoring.dashboards.spelling import Words
-from pool_exporter.monitoring.dashboards.templates import (
+from pool_exporter.monitoring.dashboards.committed import (
+    DIRECTORY,
     FROM_RECORDED,
     NAMES,
-    TEMPLATES,
     dashboard,
     dashboards,
     text_of,
 )
+from pool_exporter.monitoring.dashboards.options import words_for
+from pool_exporter.monitoring.dashboards.spelling import Words
 
-__all__ = ["FROM_RECORDED", "NAMES", "TEMPLATES", "Words", "dashboard", "dashboards", "text_of", "words_for"]
+__all__ = ["DIRECTORY", "FROM_RECORDED", "NAMES", "Words", "dashboard", "dashboards", "text_of", "words_for"]

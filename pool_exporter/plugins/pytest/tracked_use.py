@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from threading import get_ident
 from typing import Any
-
-from sqlalchemy.engine import Dialect
 
 from pool_exporter.capture.record_probe import RecordProbe
 from pool_exporter.capture.tap import Tap
@@ -39,7 +36,7 @@ class Leak:
 
 @dataclass(slots=True)
 class Note:
-    """One use that began during a test, its pool's dialect, and the loop of an asynchronous one.
+    """One use that began during a test, and the loop of an asynchronous one.
 
     Whether it goes on is asked of SQLAlchemy's own proxy: the instrumentation may be taken off an
     engine at any time.
@@ -47,7 +44,6 @@ class Note:
 
     use: Use
     tap: Tap
-    dialect: Dialect
     loop: asyncio.AbstractEventLoop | None
     at_loop_end: Leak | None = None
     """What it was just before its loop was closed, where it was in progress then."""
@@ -55,12 +51,11 @@ class Note:
     @classmethod
     def of(cls, tap: Tap, use: Use) -> Note:
         """Return the note of a use that begins now, in this thread."""
-        dialect = tap.engines()[0].dialect  # an engine that is being acquired from is alive
         loop = None
-        if dialect.is_async:
+        if tap.engines()[0].dialect.is_async:  # an engine that is being acquired from is alive
             with suppress(RuntimeError):
                 loop = asyncio.get_running_loop()
-        return cls(use, tap, dialect, loop)
+        return cls(use, tap, loop)
 
     @property
     def in_progress(self) -> bool:
@@ -101,25 +96,6 @@ class Note:
             orphaned=self.use.pool_key not in {id(engine.pool) for engine in self.tap.engines()},
         )
 
-    def release(self) -> None:
-        """Take a leaked connection from whoever holds it, for it not to be in the way of later tests.
-
-        Only where that is safe. A synchronous one goes back to its pool, unless another thread
-        acquired it, which may be using it. An asynchronous one is for its loop to end, as soon as
-        that runs again: where the loop is closed, runs in another thread or still has the task that
-        acquired the connection, and where the driver cannot end a connection without waiting for the
-        server or the pool shares its one connection, it is left alone.
-        """
-        if not self.dialect.is_async:
-            if self.use.thread == get_ident():
-                _close(self._fairy())
-        elif self.loop is not None and self._may_be_ended(self.loop):
-            self.loop.call_soon(lambda: _invalidate(self._fairy()))
-
-    def _may_be_ended(self, loop: asyncio.AbstractEventLoop) -> bool:
-        busy = loop.is_closed() or loop.is_running() or self._in_background()
-        return self.dialect.has_terminate and not self.use.entry.shared and not busy
-
     def _in_background(self) -> bool:
         task = self.use.task_ref() if self.use.task_ref is not None else None
         if task is None or task.done():
@@ -129,14 +105,3 @@ class Note:
     def _fairy(self) -> Any:
         reference = getattr(self.use, "fairy_ref", None)  # not set where its acquire failed at the last
         return None if reference is None else reference()
-
-
-def _close(fairy: Any) -> None:
-    with suppress(Exception):  # a driver's own; it is a favour to later tests
-        fairy.close()
-
-
-def _invalidate(fairy: Any) -> None:
-    with suppress(Exception):
-        if fairy is not None and fairy.is_valid:
-            fairy.invalidate()

@@ -63,7 +63,7 @@ class Watch:
         self._noting = True
 
     def end(self) -> list[str]:
-        """End a test; return a sentence for each connection that it leaked, which is then forgotten."""
+        """End a test; return a sentence for each connection that it leaked, which stays as it is."""
         self._noting = False
         notes, self._notes = self._notes, []
         held = {id(note): note.open_leak() for note in notes if note.in_progress}
@@ -79,7 +79,6 @@ class Watch:
             leak = _judged(note, held.get(id(note)), collected)
             if leak is not None and not self._is_exempt(note):
                 leaks.append(leak)
-                note.release()
         self._collected.clear()
         self._warn_of_failure()
         return [sentence(leak) for leak in leaks]

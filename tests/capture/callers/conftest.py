@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,10 @@ from tests.capture.callers.requests import owners
 from tests.capture.callers.tasks import engine, gate
 from tests.capture.engines.databases import Database, PostgresDatabase, SqliteDatabase, do, watch
 from tests.laws import assert_laws
-from tests.postgres import PostgresServer, running_server
 
 __all__ = ["engine", "gate", "owners"]
 
 MakeApplication = Callable[..., Application]
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server for all applications."""
-    with running_server() as server:
-        yield server
 
 
 @pytest.fixture

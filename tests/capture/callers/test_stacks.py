@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ from tests.capture.callers.tasks import (
     synchronous,
 )
 from tests.capture.engines.databases import eventually
-from tests.postgres import PostgresServer, running_server
+from tests.postgres import PostgresServer
 
 
 async def test_what_is_awaited_follows_who_awaits_it(gate: Gate) -> None:
@@ -239,25 +239,18 @@ async def test_a_task_in_an_object_that_can_be_awaited(
     assert functions(await at(gate, awaits())) == [f"{HERE}:awaits", *inside]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that makes statements take their time."""
-    with running_server() as server:
-        yield server
-
-
 async def executes(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         await connection.execute(text("select pg_sleep(3600)"))
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_a_task_in_a_statement(driver: str, server: PostgresServer) -> None:
+async def test_a_task_in_a_statement(driver: str, postgres: PostgresServer) -> None:
     """A task that waits for the database shows the application's line, and then the driver's."""
-    engine = create_async_engine(f"postgresql+{driver}://{server.address}")
+    engine = create_async_engine(f"postgresql+{driver}://{postgres.address}")
     task = asyncio.create_task(executes(engine))
-    with server.observer() as observer:
-        asleep = "from pg_stat_activity where wait_event = 'PgSleep'"
+    with postgres.observer() as observer:
+        asleep = "from pg_stat_activity where wait_event = 'PgSleep' and query like '%3600%'"
         await eventually(
             lambda: bool(observer.execute(f"select pid {asleep}").fetchall()), "the statement runs"
         )

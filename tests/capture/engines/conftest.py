@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from tests.capture.engines.databases import Database, MariadbDatabase, PostgresDatabase, SqliteDatabase, do
-from tests.mariadb import MariadbServer, running_mariadb
-from tests.postgres import PostgresServer, running_server
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server for all engines."""
-    with running_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariadbServer]:
-    """A MariaDB server for all engines."""
-    with running_mariadb() as server:
-        yield server
 
 
 @pytest.fixture

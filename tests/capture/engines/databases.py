@@ -56,10 +56,10 @@ class Database:
 class PostgresDatabase(Database):
     """A PostgreSQL server, which tells applications apart by name."""
 
-    def __init__(self, driver: str, server: PostgresServer) -> None:
+    def __init__(self, driver: str, postgres: PostgresServer) -> None:
         super().__init__(driver)
-        self.server = server
-        self.url = f"postgresql+{driver}://{server.address}"
+        self.server = postgres
+        self.url = f"postgresql+{driver}://{postgres.address}"
         named = {"application_name": self.name}
         self.connect_args = {"server_settings": named} if driver == "asyncpg" else named
 

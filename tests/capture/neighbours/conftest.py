@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.capture.engines.databases import PostgresDatabase, do
-from tests.postgres import PostgresServer, running_server
-
-
-@pytest.fixture(scope="session")
-def neighbours_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server for all tests of this folder."""
-    with running_server() as server:
-        yield server
+from tests.postgres import PostgresServer
 
 
 @pytest.fixture(params=["asyncpg", "psycopg"])
 async def database(
-    request: pytest.FixtureRequest, neighbours_server: PostgresServer
+    request: pytest.FixtureRequest, postgres: PostgresServer
 ) -> AsyncIterator[PostgresDatabase]:
     """A database on an async and on a sync driver."""
-    database = PostgresDatabase(request.param, neighbours_server)
+    database = PostgresDatabase(request.param, postgres)
     yield database
     for engine in database.engines:
         await do(engine.dispose)

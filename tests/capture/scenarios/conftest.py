@@ -11,21 +11,6 @@ import pytest
 
 from tests.capture.scenarios.drivers import PostgresDatabase, SqliteDatabase
 from tests.capture.scenarios.harness import Database, OpenRig, open_rig
-from tests.postgres import PostgresServer, running_server
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that all scenarios share."""
-    with running_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server for scenarios that stop it."""
-    with running_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -46,7 +31,7 @@ def database(driver: str, request: pytest.FixtureRequest, tmp_path: Path) -> Dat
     """The database of a scenario."""
     if driver == "aiosqlite":
         return SqliteDatabase(tmp_path)
-    return PostgresDatabase(driver, request.getfixturevalue("server"))
+    return PostgresDatabase(driver, request.getfixturevalue("postgres"))
 
 
 @pytest.fixture(params=[False, True], ids=["quiet", "scraped"])

@@ -37,13 +37,13 @@ async def test_07_connect_fails_in_a_new_slot(rig: OpenRig) -> None:
 
 
 @pytest.mark.parametrize("driver", POSTGRES)
-async def test_07_server_refuses(driver: str, own_server: PostgresServer) -> None:
+async def test_07_server_refuses(driver: str, own_postgres: PostgresServer) -> None:
     """A server that is down is a connect error by the name of what the driver raises."""
-    database = PostgresDatabase(driver, own_server)
+    database = PostgresDatabase(driver, own_postgres)
     async with open_rig(driver, database) as r:
-        own_server.stop()
+        own_postgres.stop()
         await fail_to_connect(r)
-        own_server.start()
+        own_postgres.start()
         await r.check(failed_acquires=1, connect_errors={database.refused: 1})
 
 

@@ -109,24 +109,24 @@ async def test_23c_two_engines_one_pool(rig: OpenRig) -> None:
 
 
 @on_postgres
-async def test_23d_creator(rig: OpenRig, server: PostgresServer) -> None:
+async def test_23d_creator(rig: OpenRig, postgres: PostgresServer) -> None:
     """A creator of the application's own is counted, and so are its failures."""
     name = ""
 
     async def create_asyncpg(**options: Any) -> Any:
         return await asyncpg.connect(
-            host="127.0.0.1", port=server.port, user=name, database="postgres",
+            host="127.0.0.1", port=postgres.port, user=name, database="postgres",
             server_settings={"application_name": name},
         )  # fmt: skip
 
     async def create_psycopg(**options: Any) -> Any:
         return await psycopg.AsyncConnection.connect(
-            host="127.0.0.1", port=server.port, user=name, dbname="postgres", application_name=name
+            host="127.0.0.1", port=postgres.port, user=name, dbname="postgres", application_name=name
         )
 
     def create() -> Any:
         return psycopg.connect(
-            host="127.0.0.1", port=server.port, user=name, dbname="postgres", application_name=name
+            host="127.0.0.1", port=postgres.port, user=name, dbname="postgres", application_name=name
         )
 
     driver = rig.args[0]  # type: ignore[attr-defined]  # a partial

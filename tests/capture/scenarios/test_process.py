@@ -94,9 +94,9 @@ print(snapshot.used, snapshot.telemetry_errors)
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg_async", "asyncpg"])
-async def test_26_interpreter_exits_while_held(driver: str, server: PostgresServer) -> None:
+async def test_26_interpreter_exits_while_held(driver: str, postgres: PostgresServer) -> None:
     """An exit with a connection in use ends well, and this library says nothing about it."""
-    database = PostgresDatabase(driver, server)
+    database = PostgresDatabase(driver, postgres)
     try:
         ended = subprocess.run(
             [sys.executable, "-c", _EXITS_WHILE_HELD, driver, database.url, database.name],

@@ -89,15 +89,15 @@ async def test_06_failed_pre_ping_and_reconnect_fails(rig: OpenRig) -> None:
 
 
 @pytest.mark.parametrize("driver", POSTGRES)
-async def test_06_server_stops_and_starts_again(driver: str, own_server: PostgresServer) -> None:
+async def test_06_server_stops_and_starts_again(driver: str, own_postgres: PostgresServer) -> None:
     """A restart of the server under an idle pool is a failed ping, failed acquires, then as new."""
-    database = PostgresDatabase(driver, own_server)
+    database = PostgresDatabase(driver, own_postgres)
     async with open_rig(driver, database, pool_pre_ping=True) as r:
         await r.warm()
-        own_server.stop()
+        own_postgres.stop()
         await fail_to_connect(r)
         await fail_to_connect(r)
-        own_server.start()
+        own_postgres.start()
         await r.check(
             idle=0,
             pings=1,

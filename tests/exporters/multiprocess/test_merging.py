@@ -80,8 +80,8 @@ def other_process() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def note(path: Path, **changes: object) -> None:
-    """Leave a note as another process would."""
+def leave_heartbeat(path: Path, **changes: object) -> None:
+    """Leave a heartbeat file as another process would."""
     said = {**liveness.Heartbeat.own()._asdict(), **changes}
     Path(liveness.heartbeat_path(str(path), int(str(said["pid"])))).write_text(json.dumps(said))
 
@@ -92,7 +92,7 @@ def test_gauges_of_a_killed_worker_are_left_out(
     """A worker that was killed holds nothing any more, though nobody called mark_process_dead."""
     workers.become(other_process.pid)
     Process(orders(used=6)).publish()
-    note(workers.path, pid=other_process.pid, started=liveness._started(other_process.pid))
+    leave_heartbeat(workers.path, pid=other_process.pid, started=liveness._started(other_process.pid))
     workers.become(1001)
     Process(orders(used=1)).publish()
     assert workers.value("processes") == 2
@@ -107,42 +107,44 @@ def test_gauges_of_a_killed_worker_are_left_out(
     assert not Path(liveness.heartbeat_path(str(workers.path), other_process.pid)).exists()
 
 
-def test_another_process_with_the_number_of_a_dead_one_is_not_taken_for_it(workers: Workers) -> None:
-    """The number is in use, and its process started at another time than the one that left the note."""
-    note(workers.path, started="1")
+def test_a_later_process_with_the_pid_of_a_dead_one_does_not_keep_its_gauges(workers: Workers) -> None:
+    """The pid is in use, by a process that started at another time than the one of the heartbeat."""
+    leave_heartbeat(workers.path, started="1")
     assert liveness.remove_dead(str(workers.path)) == [os.getpid()]
-
-
-def test_who_is_in_another_namespace_is_left_in_peace(workers: Workers) -> None:
-    """The number of a process in another container says nothing here."""
-    note(workers.path, pid=2**22 + 1, namespace="pid:[1]")
+    leave_heartbeat(workers.path, started="1")
+    liveness.write_heartbeat(str(workers.path))  # the later one publishes too: the files are its own now
     assert liveness.remove_dead(str(workers.path)) == []
 
 
-def test_one_number_in_two_namespaces_is_said(workers: Workers) -> None:
-    """Two containers that share a directory write to the same files: the remedy is named."""
-    note(workers.path, namespace="pid:[1]")
-    (warning,) = liveness.write_heartbeat(str(workers.path))
-    assert "in another PID namespace" in warning
-    assert "a directory of its own" in warning
-    assert liveness.write_heartbeat(str(workers.path)) == []  # the note is this process's now
+def test_a_process_of_another_pid_namespace_is_left_alone(workers: Workers) -> None:
+    """That no process has this pid here means nothing for a process of another container."""
+    leave_heartbeat(workers.path, pid=2**22 + 1, namespace="pid:[1]")
+    assert liveness.remove_dead(str(workers.path)) == []
+    leave_heartbeat(workers.path, pid=2**22 + 1)
+    assert liveness.remove_dead(str(workers.path)) == [2**22 + 1]
 
 
-def test_a_directory_shared_by_two_applications_is_said(
+def test_a_directory_shared_by_two_applications_is_warned_of(
     workers: Workers, other_process: subprocess.Popen[bytes]
 ) -> None:
-    """Their pools of one name would be added up."""
-    note(workers.path, pid=other_process.pid, started="", program="/srv/other/app.py")
-    (warning,) = liveness.write_heartbeat(str(workers.path))
-    assert "'/srv/other/app.py'" in warning
-    note(workers.path, pid=other_process.pid, started="")
-    assert liveness.write_heartbeat(str(workers.path)) == []
+    """The warning names the other one's program and the remedy; workers of one application and dead ones are none."""
+    path, other = str(workers.path), other_process.pid
+    leave_heartbeat(workers.path, pid=other, started="")
+    assert liveness.write_heartbeat(path) is None
+    leave_heartbeat(workers.path, pid=other, started="", program="/srv/other/app.py")
+    warning = liveness.write_heartbeat(path)
+    assert warning is not None
+    assert f"'/srv/other/app.py' (process {other}) too" in warning
+    assert "give each application a directory of its own" in warning
+    other_process.kill()
+    other_process.wait()
+    assert liveness.write_heartbeat(path) is None
 
 
-def test_a_torn_note_is_nobodys(workers: Workers) -> None:
-    """Half a note is as good as none."""
+def test_a_damaged_heartbeat_counts_for_nothing(workers: Workers) -> None:
+    """Half a file is no process, neither alive nor dead."""
     Path(liveness.heartbeat_path(str(workers.path), 4711)).write_text('{"pid": 47')
-    assert liveness.present(str(workers.path)) == []
+    assert liveness.heartbeats(str(workers.path)) == []
     assert liveness.remove_dead(str(workers.path)) == []
 
 

@@ -300,8 +300,8 @@ def test_a_parent_that_has_used_its_pool_before_it_forked_is_no_worker(tmp_path:
     assert value(tmp_path, "checkouts_total") == 2
 
 
-def test_a_bad_note_stops_nothing(workers: Workers, sharing: Publisher) -> None:
-    """Whatever somebody has written there, this process publishes, and scrapes are answered."""
+def test_a_bad_heartbeat_file_stops_nothing(workers: Workers, sharing: Publisher) -> None:
+    """Whatever is written there, this process publishes, and scrapes are answered."""
     for number, pid in enumerate(("1e400", "1" + "0" * 24, '"x"', "[" * 50_000)):
         said = f'{{"pid": {pid}, "namespace": {json.dumps(liveness._namespace())}, "started": "", "program": "x"}}'
         Path(liveness.heartbeat_path(str(workers.path), number)).write_text(said)
@@ -310,10 +310,42 @@ def test_a_bad_note_stops_nothing(workers: Workers, sharing: Publisher) -> None:
         engine.connect().close()
         assert sharing.publish() == PUBLISH_SECONDS
         assert value_now(workers.path, "checkouts_total") == 1
+    assert liveness.remove_dead(str(workers.path)) == [10**24]  # no process can have this pid
+
+
+def test_a_heartbeat_that_cannot_be_written_stops_nothing(
+    workers: Workers, sharing: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The failure is logged, and the pools go on being published."""
+    engine = create_engine("sqlite://", poolclass=QueuePool)
+    with instrument(engine, name="orders"):
+        RUNTIME.watcher.stop()
+        sharing.publish()
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(workers.path / "missing"))
+        sharing._beat_at = float("-inf")
+        assert sharing.publish() == PUBLISH_SECONDS
+        (failure,) = (text for text in caplog.messages if "failed in exporters.multiprocess" in text)
+        assert "FileNotFoundError" in failure
+
+
+def test_another_application_in_the_directory_is_logged_once(
+    workers: Workers, sharing: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each publication of some seconds looks for it, and one warning names the remedy."""
+    parent = liveness.Heartbeat.own()._replace(pid=os.getppid(), started="", program="/srv/other.py")
+    Path(liveness.heartbeat_path(str(workers.path), parent.pid)).write_text(json.dumps(parent._asdict()))
+    engine = create_engine("sqlite://", poolclass=QueuePool)
+    with instrument(engine, name="orders"):
+        for _ in range(2):
+            sharing._beat_at = float("-inf")
+            sharing.publish()
+    (warning,) = (text for text in caplog.messages if "/srv/other.py" in text)
+    assert warning.startswith("PROMETHEUS_MULTIPROC_DIR='" + str(workers.path))
+    assert "give each application a directory of its own" in warning
 
 
 def test_gauges_of_the_dead_go_without_a_scrape_of_ours(workers: Workers, sharing: Publisher) -> None:
-    """An endpoint made of prometheus_client's own collector looks for nobody; so every worker does, now and then."""
+    """An endpoint made of prometheus_client's own collector removes no gauges, so every worker does from time to time."""
     engine = create_engine("sqlite://", poolclass=QueuePool)
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import subprocess
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -36,10 +35,9 @@ from tests.exporters.opentelemetry.receivers import (
     grpc_receiver,
     http_receiver,
 )
-from tests.lab.demo.running import ending, until
-from tests.lab.demo.test_prometheus_scrape import Prometheus
-from tests.postgres import DATABASE, PostgresServer, running_server
-from tests.support import free_port, need_tool
+from tests.lab.demo.running import until
+from tests.postgres import DATABASE, PostgresServer
+from tests.prometheus import EVERY_SECOND, Prometheus, running_prometheus
 
 NAME = "wire"
 ROLE = "wire"
@@ -57,17 +55,19 @@ IDENTITY = {"db.system.name", "db.namespace", "server.address", "server.port"}
 Series = dict[str, dict[Attributes, Any]]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with running_server() as server, server.observer() as observer:
+@pytest.fixture(scope="module", autouse=True)
+def role(postgres: PostgresServer) -> Iterator[None]:
+    """A role of this module's own, which a test locks out."""
+    with postgres.observer() as observer:
         observer.execute(f"create role {ROLE} login")
-        yield server
+        yield
+        observer.execute(f"drop role {ROLE}")
 
 
 @pytest.fixture
-async def engine(server: PostgresServer) -> AsyncIterator[AsyncEngine]:
+async def engine(postgres: PostgresServer) -> AsyncIterator[AsyncEngine]:
     made = create_async_engine(
-        f"postgresql+asyncpg://{ROLE}@127.0.0.1:{server.port}/{DATABASE}",
+        f"postgresql+asyncpg://{ROLE}@127.0.0.1:{postgres.port}/{DATABASE}",
         pool_size=2,
         max_overflow=1,
         pool_timeout=0.5,
@@ -166,16 +166,18 @@ def assert_same(received: Receiver, before: Series, after: Series) -> None:
                 assert value == pytest.approx(high[key], rel=1e-12), (metric.name, key)
 
 
-def backends(server: PostgresServer) -> tuple[int, int]:
+def backends(postgres: PostgresServer) -> tuple[int, int]:
     """Return how many backends the application has in a transaction, and without one."""
-    with server.observer() as observer:
+    with postgres.observer() as observer:
         rows = observer.execute(
             "select state = 'idle in transaction' from pg_stat_activity where application_name = %s", [NAME]
         ).fetchall()
     return sum(in_transaction for (in_transaction,) in rows), sum(not one for (one,) in rows)
 
 
-def compare(receiver: Receiver, provider: MeterProvider, url: str, server: PostgresServer) -> tuple[int, int]:
+def compare(
+    receiver: Receiver, provider: MeterProvider, url: str, postgres: PostgresServer
+) -> tuple[int, int]:
     """Read all three at one moment, in which the event loop stands; return connections used and idle."""
     before = scraped(url)
     assert provider.force_flush()
@@ -185,7 +187,7 @@ def compare(receiver: Receiver, provider: MeterProvider, url: str, server: Postg
         dict(key)["db.client.connection.state"]: value
         for key, value in receiver.metrics["db.client.connection.count"].items()
     }
-    assert (counts["used"], counts["idle"]) == backends(server)
+    assert (counts["used"], counts["idle"]) == backends(postgres)
     return counts["used"], counts["idle"]
 
 
@@ -195,9 +197,9 @@ async def in_use(engine: AsyncEngine) -> Any:
     return connection
 
 
-async def some_trouble(engine: AsyncEngine, server: PostgresServer) -> None:
+async def some_trouble(engine: AsyncEngine, postgres: PostgresServer) -> None:
     """Let a connect be refused, and a pre-ping find an idle connection dead."""
-    with server.observer() as observer:
+    with postgres.observer() as observer:
         observer.execute(f"alter role {ROLE} nologin")
         try:
             with pytest.raises((DBAPIError, asyncpg.PostgresError)):  # SQLAlchemy 2.0 leaves it as it is
@@ -205,7 +207,7 @@ async def some_trouble(engine: AsyncEngine, server: PostgresServer) -> None:
         finally:
             observer.execute(f"alter role {ROLE} login")
     await (await in_use(engine)).close()
-    server.terminate(NAME)
+    postgres.terminate(NAME)
     await (await in_use(engine)).close()
 
 
@@ -223,7 +225,7 @@ async def full(engine: AsyncEngine, pool: Instrumentation, held: list[Any]) -> a
 
 @pytest.mark.parametrize("temporality", [None, DELTA], ids=["cumulative", "delta"])
 async def test_every_number_arrives_as_it_is(
-    transport: str, temporality: Any, engine: AsyncEngine, server: PostgresServer
+    transport: str, temporality: Any, engine: AsyncEngine, postgres: PostgresServer
 ) -> None:
     """What a receiver got of each metric is what `/metrics` says, and connections are the server's backends."""
     registry = CollectorRegistry()
@@ -233,13 +235,13 @@ async def test_every_number_arrives_as_it_is(
         start_server(0, registry=registry) as serving,
     ):
         url = serving.url
-        await some_trouble(engine, server)
+        await some_trouble(engine, postgres)
         held = [await in_use(engine), await in_use(engine)]
         await held.pop().close()
-        assert compare(receiver, provider, url, server) == (1, 1)
+        assert compare(receiver, provider, url, postgres) == (1, 1)
 
         waiter = await full(engine, pool, held)
-        assert compare(receiver, provider, url, server) == (3, 0)
+        assert compare(receiver, provider, url, postgres) == (3, 0)
 
         now = pool.snapshot()
         assert (now.timeouts, now.pre_ping_failures, now.failed_acquires) == (1, 1, 1)
@@ -254,37 +256,6 @@ async def test_every_number_arrives_as_it_is(
     } <= receiver.deltas or not temporality
     if transport == "http-gzip":
         assert set(receiver.encodings) == {"gzip"}
-
-
-CONFIGURATION = """\
-scrape_configs:
-  - job_name: wire
-    scrape_interval: 1s
-    static_configs:
-      - targets: ["{target}"]
-"""
-
-
-@contextlib.contextmanager
-def prometheus(directory: Path, target: str) -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes a target once a second."""
-    program = need_tool("prometheus", "prometheus")
-    (directory / "prometheus.yml").write_text(CONFIGURATION.format(target=target))
-    address = f"127.0.0.1:{free_port()}"
-    with (directory / "log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                program,
-                f"--config.file={directory / 'prometheus.yml'}",
-                f"--storage.tsdb.path={directory / 'data'}",
-                f"--web.listen-address={address}",
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    with ending(process):
-        yield Prometheus(f"http://{address}")
 
 
 def stored(server: Prometheus) -> tuple[Series, dict[str, str]]:
@@ -305,7 +276,7 @@ def spelled(key: Attributes) -> Attributes:
 
 
 async def test_prometheus_has_the_names_that_the_catalogue_says(
-    engine: AsyncEngine, server: PostgresServer, tmp_path: Path
+    engine: AsyncEngine, postgres: PostgresServer, tmp_path: Path
 ) -> None:
     """A real Prometheus that scrapes OpenTelemetry's exporter has each name, type, label and value."""
     registry, own = CollectorRegistry(), CollectorRegistry()
@@ -316,10 +287,11 @@ async def test_prometheus_has_the_names_that_the_catalogue_says(
         start_server(0, registry=registry) as ours,
         start_server(0, registry=own) as theirs,
     ):
-        await some_trouble(engine, server)
+        await some_trouble(engine, postgres)
         said = scraped(ours.url)
         host, port = theirs.address
-        with prometheus(tmp_path, f"{host}:{port}") as running:
+        scraping = EVERY_SECOND.format(job="wire", target=f"{host}:{port}")
+        with running_prometheus(tmp_path, scraping) as running:
             found, types = stored(running)
     provider.shutdown()
     identity = {name.replace(".", "_") for name in IDENTITY}

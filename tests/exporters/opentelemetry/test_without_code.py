@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy
 
 from tests.exporters.opentelemetry.receiving import Export, Point, Receiver, receiving
-from tests.postgres import PostgresServer, running_server
+from tests.postgres import PostgresServer
 
 APPLICATION = Path(__file__).with_name("application.py")
 INSTRUMENT = Path(sys.executable).with_name("opentelemetry-instrument")
@@ -25,13 +25,6 @@ NAME = "application-without-code"
 OURS, THEIRS = "pool_exporter", "opentelemetry.instrumentation.sqlalchemy"
 SECONDS = 30.0
 OPENTELEMETRY_WORKS = sqlalchemy.__version__ < "2.1"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server for the applications of this file."""
-    with running_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -54,13 +47,13 @@ class Running:
 
 
 @contextlib.contextmanager
-def application(server: PostgresServer, receiver: Receiver, **environment: str) -> Iterator[Running]:
+def application(postgres: PostgresServer, receiver: Receiver, **environment: str) -> Iterator[Running]:
     """Run the application, as `opentelemetry-instrument` does it; yield it when it holds."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "POOL_EXPORTER_"))
     }
     settings = {
-        "APPLICATION_URL": f"postgresql+asyncpg://{server.address}",
+        "APPLICATION_URL": f"postgresql+asyncpg://{postgres.address}",
         "APPLICATION_NAME": NAME,
         "OTEL_METRICS_EXPORTER": "otlp",
         "OTEL_TRACES_EXPORTER": "none",
@@ -96,11 +89,11 @@ def scopes_of(export: Export, prefix: str) -> set[str]:
     return {scope for scope, metrics in export.items() for name in metrics if name.startswith(prefix)}
 
 
-def test_every_convention_is_emitted_with_true_values(server: PostgresServer, receiver: Receiver) -> None:
+def test_every_convention_is_emitted_with_true_values(postgres: PostgresServer, receiver: Receiver) -> None:
     """All nine metrics of the conventions arrive, once each, and say what the database says."""
-    with application(server, receiver) as running:
+    with application(postgres, receiver) as running:
         export = receiver.wait_for(lambda one: OURS in one, SECONDS)
-        backends = len(server.backends(NAME))
+        backends = len(postgres.backends(NAME))
         running.finish()
     ours = {name.removeprefix(PREFIX): points for name, points in export[OURS].items() if name in NAMES}
     counts = by_state(ours.pop("count"), PREFIX + "state")
@@ -119,17 +112,17 @@ def test_every_convention_is_emitted_with_true_values(server: PostgresServer, re
     assert scopes_of(export, PREFIX) == {OURS}
     (attributes,) = (point.attributes for point in ours["max"])
     assert attributes == {
-        PREFIX + "pool.name": f"127.0.0.1:{server.port}/postgres",
+        PREFIX + "pool.name": f"127.0.0.1:{postgres.port}/postgres",
         "db.system.name": "postgresql",
         "db.namespace": "postgres",
         "server.address": "127.0.0.1",
-        "server.port": server.port,
+        "server.port": postgres.port,
     }
 
 
-def test_what_happens_last_is_flushed_at_the_end(server: PostgresServer, receiver: Receiver) -> None:
+def test_what_happens_last_is_flushed_at_the_end(postgres: PostgresServer, receiver: Receiver) -> None:
     """The last export, when the process ends, has the uses that ended just before; nothing is open any more."""
-    with application(server, receiver, OTEL_METRIC_EXPORT_INTERVAL="3600000") as running:
+    with application(postgres, receiver, OTEL_METRIC_EXPORT_INTERVAL="3600000") as running:
         running.finish()
     (export,) = receiver.exports
     assert [point.value for point in export[OURS][PREFIX + "use_time"]] == [3]
@@ -137,13 +130,13 @@ def test_what_happens_last_is_flushed_at_the_end(server: PostgresServer, receive
 
 
 def test_opentelemetrys_own_instrumentation_goes_on_beside_it(
-    server: PostgresServer, receiver: Receiver
+    postgres: PostgresServer, receiver: Receiver
 ) -> None:
     """Where it works, its deprecated metric is there too, under its own name, with what it counts without us."""
     own = "db.client.connections.usage"
     exports = []
     for disabled in ("", "pool_exporter"):
-        with application(server, receiver, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=disabled) as running:
+        with application(postgres, receiver, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=disabled) as running:
             if OPENTELEMETRY_WORKS or not disabled:
                 exports.append(receiver.wait_for(bool, SECONDS))
             running.finish()
@@ -156,23 +149,23 @@ def test_opentelemetrys_own_instrumentation_goes_on_beside_it(
     assert with_us == [("idle", 2), ("used", 4)]  # of an async engine it counts each connection twice
 
 
-def test_the_sdk_can_be_switched_off(server: PostgresServer, receiver: Receiver) -> None:
+def test_the_sdk_can_be_switched_off(postgres: PostgresServer, receiver: Receiver) -> None:
     """With OTEL_SDK_DISABLED=true the application works, and nothing is exported."""
-    with application(server, receiver, OTEL_SDK_DISABLED="true") as running:
+    with application(postgres, receiver, OTEL_SDK_DISABLED="true") as running:
         assert "Traceback" not in running.finish()
     assert receiver.exports == []
 
 
-def test_ours_can_be_switched_off(server: PostgresServer, receiver: Receiver) -> None:
+def test_ours_can_be_switched_off(postgres: PostgresServer, receiver: Receiver) -> None:
     """With OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=pool_exporter nothing of ours is there."""
-    with application(server, receiver, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="pool_exporter") as running:
+    with application(postgres, receiver, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="pool_exporter") as running:
         errors = running.finish()
     assert all(OURS not in export for export in receiver.exports)
     assert "pool '127.0.0.1" not in errors  # the timeout that the application had is not told of
 
 
-def test_the_library_can_be_switched_off(server: PostgresServer, receiver: Receiver) -> None:
+def test_the_library_can_be_switched_off(postgres: PostgresServer, receiver: Receiver) -> None:
     """With POOL_EXPORTER_DISABLED=1 nothing of ours is there either."""
-    with application(server, receiver, POOL_EXPORTER_DISABLED="1") as running:
+    with application(postgres, receiver, POOL_EXPORTER_DISABLED="1") as running:
         running.finish()
     assert all(OURS not in export for export in receiver.exports)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pool_exporter import Attribution, Instrumentation, LeakPolicy, instrument
-from tests.postgres import PostgresServer, running_server
+from tests.postgres import PostgresServer
 
 POLICY = LeakPolicy(idle_in_transaction_seconds=60, idle_seconds=300, busy_seconds=400, orphaned_seconds=500)
 
@@ -49,18 +49,11 @@ class Pool:
         self.instrumentation._check()
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server for all tests of this folder."""
-    with running_server() as server:
-        yield server
-
-
 Pools = Callable[..., Pool]
 
 
 @pytest.fixture
-async def pools(server: PostgresServer) -> AsyncIterator[Pools]:
+async def pools(postgres: PostgresServer) -> AsyncIterator[Pools]:
     """Make instrumented pools on the server; options go to the engine, `leaks` to `instrument()`."""
     made: list[Pool] = []
 
@@ -68,7 +61,7 @@ async def pools(server: PostgresServer) -> AsyncIterator[Pools]:
         leaks: LeakPolicy | None = POLICY, *, attribution: bool | Attribution = True, **options: Any
     ) -> Pool:
         engine = create_async_engine(
-            f"postgresql+asyncpg://{server.address}",
+            f"postgresql+asyncpg://{postgres.address}",
             connect_args={"server_settings": {"application_name": f"leaks-{len(made)}"}},
             **options,
         )

@@ -425,15 +425,15 @@ async def test_what_the_user_before_left_open_is_no_work_of_this_one(pools: Pool
     del result
 
 
-async def test_what_the_server_ends_is_no_recovery(pools: Pools, server: PostgresServer) -> None:
+async def test_what_the_server_ends_is_no_recovery(pools: Pools, postgres: PostgresServer) -> None:
     """A suspected use whose backend is terminated has ended, but nobody has given it back."""
     pool = pools()
     connection = await in_transaction(pool)
     pool.move(61)
     (held,) = pool.instrumentation.held()
-    with server.observer() as observer:
+    with postgres.observer() as observer:
         observer.execute("select pg_terminate_backend(%s)", [held.backend_pid])
-    until(lambda: held.backend_pid not in server.backends("leaks-0"), "the backend is gone")
+    until(lambda: held.backend_pid not in postgres.backends("leaks-0"), "the backend is gone")
     with pytest.raises(DBAPIError):
         await connection.execute(text("select 1"))
     now = counted(pool)

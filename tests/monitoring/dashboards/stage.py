@@ -23,8 +23,8 @@ from pool_exporter.catalogue import CATALOGUE
 from pool_exporter.catalogue.vocabularies import OPENTELEMETRY, PROMETHEUS, VOCABULARIES, Vocabulary
 from pool_exporter.monitoring.rules import RuleOptions, rendered
 from tests.lab.demo.running import a_demo, ending, until
-from tests.lab.demo.test_prometheus_scrape import Prometheus
-from tests.support import free_port, need_tool
+from tests.prometheus import Prometheus, running_prometheus
+from tests.support import free_port
 
 HEALTHY_SECONDS = 20
 TROUBLE_SECONDS = 72
@@ -91,29 +91,9 @@ def _as_a_collector_writes() -> Iterator[dict[str, Any]]:
         yield {"action": "labeldrop", "regex": label}
 
 
-@contextlib.contextmanager
-def prometheus(directory: Path, configuration: str) -> Iterator[Prometheus]:
-    """Run a Prometheus on the data in a directory."""
-    program = need_tool("prometheus", "prometheus")
-    (directory / "prometheus.yml").write_text(configuration)
-    address = f"127.0.0.1:{free_port()}"
-    with (directory / "log").open("a") as log:
-        server = subprocess.Popen(
-            [
-                program,
-                f"--config.file={directory / 'prometheus.yml'}",
-                f"--storage.tsdb.path={directory / 'data'}",
-                f"--web.listen-address={address}",
-                "--web.cors.origin=.*",
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    with ending(server):
-        running = Prometheus(f"http://{address}")
-        until(lambda: running.get("query", query="vector(1)"), "Prometheus answers")
-        yield running
+def prometheus(directory: Path, configuration: str) -> contextlib.AbstractContextManager[Prometheus]:
+    """Run a Prometheus that answers the pages of a browser too."""
+    return running_prometheus(directory, configuration, "--web.cors.origin=.*")
 
 
 def play(directory: Path) -> None:

@@ -292,7 +292,9 @@ def test_a_panel_shows_its_fault(
     panel = panel_of(name, title, words)
     job = JOBS[scenario]
     choice = choosing(words, job=[job])
-    wanted = None if legend is None else words.spell(legend.replace("{{error}}", "{{<<.error>>}}"))
+    wanted = (
+        None if legend is None else legend.replace("{{error}}", f"{{{{{words.vocabulary.label('error')}}}}}")
+    )
     targets = [target for target in panel["targets"] if wanted in (None, target["legendFormat"])]
     assert targets
     for target in targets:

@@ -13,7 +13,8 @@ from tests.support import ROOT
 Json = dict[str, Any]
 DEPLOY = ROOT / "deploy"
 COMPOSE: Json = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
-MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+KUSTOMIZATION = DEPLOY / "kubernetes" / "kustomization.yaml"
+MANIFESTS = sorted(set((DEPLOY / "kubernetes").glob("*.yaml")) - {KUSTOMIZATION})
 
 
 def mounted() -> Iterator[tuple[str, Path, str]]:

@@ -6,15 +6,13 @@ import ast
 import copy
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 import yaml
 
 from pool_exporter.monitoring.dashboards import NAMES
 from tests.monitoring.dashboards.node import run_node
-from tests.monitoring.deploy.files import DEPLOY, MANIFESTS, ROOT, Json
+from tests.monitoring.deploy.files import DEPLOY, KUSTOMIZATION, MANIFESTS, ROOT, Json
 
 
 def manifests() -> list[Json]:
@@ -35,7 +33,7 @@ def test_the_manifests_have_the_types_of_kubernetes() -> None:
     """Each manifest is valid by the models of Kubernetes and of the Prometheus operator."""
     made = manifests()
     assert {one["kind"] for one in made} == {
-        *("ConfigMap", "Deployment", "NetworkPolicy", "PrometheusRule", "Service", "ServiceMonitor"),
+        *("Deployment", "NetworkPolicy", "PrometheusRule", "Service", "ServiceMonitor"),
     }
     assert said_of_manifests(made) == [None] * len(made)
 
@@ -59,25 +57,44 @@ def test_a_mistake_in_a_manifest_is_noticed(kind: str, path: str, value: object)
     assert last in said
 
 
-def test_generated_files_are_up_to_date() -> None:
-    """Regenerating changes nothing."""
-    done = subprocess.run(
-        [sys.executable, str(DEPLOY / "generate.py"), "--check"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+def config_maps() -> list[Json]:
+    """Return the ConfigMaps that kustomize generates for the dashboards."""
+    folder = ROOT / "dashboards" / "prometheus"
+    made: Json = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": one["name"], "labels": made["generatorOptions"]["labels"]},
+            "data": {
+                key: (folder / file).read_text("utf-8")
+                for key, _, file in (entry.partition("=") for entry in one["files"])
+            },
+        }
+        for one in made["configMapGenerator"]
+    ]
 
 
-def test_the_dashboards_of_the_cluster_are_the_committed_ones() -> None:
-    """Each ConfigMap holds one dashboard, and is small enough to be applied by kubectl."""
-    maps = [one for one in manifests() if one["kind"] == "ConfigMap"]
-    assert len(maps) == len(NAMES)
-    for made, name in zip(maps, NAMES, strict=True):
-        ((_, text),) = made["data"].items()
-        assert text == (ROOT / "dashboards" / "prometheus" / f"{name}.json").read_text("utf-8")
+def test_the_dashboards_of_the_cluster_are_config_maps() -> None:
+    """Each dashboard is in a ConfigMap of its own, which Grafana's sidecar finds and kubectl can apply."""
+    maps = config_maps()
+    assert [list(made["data"]) for made in maps] == [[f"sqlalchemy-pool-{name}.json"] for name in NAMES]
+    assert said_of_manifests(maps) == [None] * len(maps)
+    for made in maps:
+        assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
         assert len(json.dumps(made)) < 262_144  # kubectl apply keeps it in an annotation, which holds no more
+
+
+def test_one_command_applies_every_manifest() -> None:
+    """`kubectl apply -k` takes each file of the folder, and the folder of the dashboards.
+
+    Kustomize refuses single files outside of its own folder.
+    """
+    made = yaml.safe_load(KUSTOMIZATION.read_text("utf-8"))
+    own = [name for name in made["resources"] if not name.startswith("..")]
+    assert own == [path.name for path in MANIFESTS]
+    (other,) = (KUSTOMIZATION.parent / name for name in made["resources"] if name not in own)
+    assert (other / "kustomization.yaml").is_file()
 
 
 def test_selectors_and_ports_meet() -> None:

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.demo.running import ending, until
 from tests.monitoring.deploy.files import COMPOSE, DEPLOY, mounted
-from tests.postgres import DATABASE, ROLE, PostgresServer, running_server
+from tests.postgres import DATABASE, ROLE, PostgresServer
 from tests.support import free_port, need_tool
 
 
@@ -157,12 +156,6 @@ def test_a_wrong_setting_of_the_application_is_named(changed: dict[str, str], sa
     assert "secret" not in done.stderr
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[PostgresServer]:
-    with running_server() as server:
-        yield server
-
-
 SHOWN = {
     "healthy": r'owner_connections\{owner="GET /orders",pool="shop"\}',
     "leak": r'owner_connections\{owner="POST /orders/\{id\}/refund",pool="shop"\} 10\.0',
@@ -172,12 +165,12 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("scenario", SHOWN)
-def test_the_application_runs_on_a_database_of_its_own(database: PostgresServer, scenario: str) -> None:
+def test_the_application_runs_on_a_database_of_its_own(postgres: PostgresServer, scenario: str) -> None:
     """The container's program serves the pool's metrics on all addresses, its clients at work, until a SIGTERM."""
     port = free_port()
     environment = {
         **os.environ,
-        "DATABASE_URL": f"postgresql+asyncpg://{ROLE}@127.0.0.1:{database.port}/{DATABASE}",
+        "DATABASE_URL": f"postgresql+asyncpg://{ROLE}@127.0.0.1:{postgres.port}/{DATABASE}",
         "SCENARIO": scenario,
         "PORT": str(port),
     }

@@ -156,19 +156,6 @@ class Server:
         return Counter(order.worker for order in self.orders)
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """Run one server for the module."""
-    directory = tmp_path_factory.mktemp("postgres")
-    for parent in (directory, *directory.parents):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
-    server = PostgresServer(directory)
-    server.start()
-    yield server
-    server.stop()
-
-
 class Start:
     """Start servers for one test."""
 
