@@ -4,5 +4,9 @@ import pytest
 
 # Before anything imports them.
 pytest.register_assert_rewrite(
-    "tests.laws", "tests.postgres", "tests.capture.engines.databases", "tests.capture.scenarios.harness"
+    "tests.laws",
+    "tests.servers",
+    "tests.postgres",
+    "tests.capture.engines.databases",
+    "tests.capture.scenarios.harness",
 )

@@ -6,26 +6,27 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.mariadb import MariadbServer, running_mariadb
-from tests.postgres import PostgresServer, running_server
+from tests.mariadb import MariadbServer
+from tests.postgres import PostgresServer
+from tests.servers import running
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server that all tests share; each names its own backends by `application_name`."""
-    with running_server() as server:
+    with running(PostgresServer) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server of a module whose tests stop it."""
-    with running_server() as server:
+    with running(PostgresServer) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariadbServer]:
     """A MariaDB server that all tests share; each names its own connections by the user."""
-    with running_mariadb() as server:
+    with running(MariadbServer) as server:
         yield server

@@ -88,7 +88,7 @@ class Tap:
     def _new_entry(self, record: Any) -> tuple[bool, PoolEntry]:
         """Make a record's entry, and tell whether it is new: another thread may have been faster."""
         entry = PoolEntry(self.ledger, id(record._ConnectionRecord__pool))
-        entry.record_ref = weakref.ref(record, partial(_record_collected, entry))
+        entry.record_ref = weakref.ref(record, partial(_record_collected, self.ledger, entry))
         if not self.active:  # what ends after uninstrument() must not take the record from the next tap
             return True, entry
         known = vars(record).setdefault(ATTRIBUTE, entry)
@@ -268,8 +268,8 @@ def _has_room(pool: Any) -> bool:
     return isinstance(pool, QueuePool) and pool.checkedin() < pool.size()
 
 
-def _record_collected(entry: PoolEntry, _ref: object) -> None:
+def _record_collected(ledger: Ledger, entry: PoolEntry, _ref: object) -> None:
     try:
-        entry.ledger.lost(entry)
+        ledger.lost(entry)
     except Exception as error:  # raised by a weak reference's callback it would be printed
-        entry.ledger.faults.report("capture.record_collected", error)
+        ledger.faults.report("capture.record_collected", error)

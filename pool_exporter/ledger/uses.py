@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import weakref
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pool_exporter.ledger.counts import Account
-
-if TYPE_CHECKING:
-    from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.ledger.call_site import CallSite
+from pool_exporter.ledger.counts import Account
 
 
 class Use:
@@ -120,8 +117,8 @@ class PoolEntry:
         "uses",
     )
 
-    def __init__(self, ledger: Ledger, pool_key: int) -> None:
-        self.ledger = ledger
+    def __init__(self, ledger: object, pool_key: int) -> None:
+        self.ledger = ledger  # whose entry it is: compared by identity, never called
         self.pool_key = pool_key  # id() of the pool, which the record keeps alive
         self.record_ref: weakref.ref[Any] | None = None
         self.uses: list[Use] = []  # as counted; more than one only where a pool shares its connection

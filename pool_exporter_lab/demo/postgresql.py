@@ -74,6 +74,13 @@ class Cluster:
     log: Path
     account: Account
 
+    def initdb(self, user: str = USER) -> Sequence[str | Path]:
+        """Return what makes the cluster; `user` is its superuser."""
+        return (
+            *(self.programs / "initdb", "--pgdata", self.data, "--username", user, "--auth=trust"),
+            *("--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions"),
+        )
+
     def command(self, settings: Sequence[str] = ()) -> Sequence[str | Path]:
         """Return what starts the server; `settings` (`name=value`) come after our own."""
         return (
@@ -95,10 +102,11 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server on its cluster, which can be stopped and started again; `socket` is its socket's directory."""
+    """A server on its cluster, which can be stopped and started again; `settings` come after our own."""
 
     _cluster: Cluster
     _life: contextlib.ExitStack
+    _settings: Sequence[str] = ()
 
     @property
     def socket(self) -> Path:
@@ -108,7 +116,7 @@ class Server:
     async def start(self) -> None:
         """Start the server and return once it accepts connections."""
         cluster = self._cluster
-        process = running(cluster.command(), cluster.log, cluster.account, FAST)
+        process = running(cluster.command(self._settings), cluster.log, cluster.account, FAST)
         await cluster.ready(self._life.enter_context(process))
 
     def stop(self) -> None:
@@ -135,21 +143,22 @@ async def postgresql(directory: Path) -> AsyncIterator[Server]:
 
 async def initialise(directory: Path) -> Cluster:
     """Make a cluster in `directory`; raise `DemoError` or `OSError` if it cannot be made."""
+    cluster = prepare(directory)
+    with running(cluster.initdb(), cluster.log, cluster.account) as process:
+        if await _ended(process) != 0:
+            raise DemoError(f"PostgreSQL cannot start: initdb failed: {reason(cluster.log)}")
+    return cluster
+
+
+def prepare(directory: Path) -> Cluster:
+    """Return the cluster that `initdb` can make in `directory`, which its account owns from now on."""
     if sys.platform == "win32":
         raise DemoError("PostgreSQL cannot start: the demo reaches it by a Unix socket, which Windows lacks")
     account = _account()
     if account.uid is not None and account.gid is not None:
         os.chown(directory, account.uid, account.gid)
     programs = _usable(_programs(), directory, account)
-    cluster = Cluster(programs, _data(directory), directory / "log", account)
-    initdb: Sequence[str | Path] = (
-        programs / "initdb", "--pgdata", cluster.data, "--username", USER, "--auth=trust",
-        "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions",
-    )  # fmt: skip
-    with running(initdb, cluster.log, account) as process:
-        if await _ended(process) != 0:
-            raise DemoError(f"PostgreSQL cannot start: initdb failed: {reason(cluster.log)}")
-    return cluster
+    return Cluster(programs, _data(directory), directory / "log", account)
 
 
 def _data(directory: Path) -> Path:

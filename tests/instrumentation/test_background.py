@@ -19,7 +19,7 @@ from pool_exporter import LeakPolicy, instrument
 from pool_exporter.instrumentation.background import BackgroundThread
 from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.records import PoolState
-from tests.postgres import until
+from tests.servers import until
 
 
 def running() -> int:

@@ -21,7 +21,8 @@ from sqlalchemy.pool import NullPool
 from pool_exporter import PoolSnapshot, instrument
 from tests.laws import ROUNDING_SECONDS, assert_laws
 from tests.ledger.jobs import ROUND_SECONDS, CountingSelector, Job, fairy_of, is_out
-from tests.postgres import PostgresServer, until
+from tests.postgres import PostgresServer
+from tests.servers import until
 
 DEADLINE_SECONDS = 20.0
 

@@ -17,9 +17,9 @@ from tests.postgres import PostgresServer
 EXAMPLES = int(os.environ.get("POOL_EXPORTER_EXAMPLES", "0"))
 
 
-def run(own_postgres: PostgresServer, *, restarts: bool, examples: int) -> None:
+def run(server: PostgresServer, *, restarts: bool, examples: int) -> None:
     """Run the machine on a server."""
-    machine = type("Machine", (PoolMachine,), {"server": own_postgres, "restarts": restarts})
+    machine = type("Machine", (PoolMachine,), {"server": server, "restarts": restarts})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -36,9 +36,9 @@ def run(own_postgres: PostgresServer, *, restarts: bool, examples: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # the collector and the driver warn of each dropped connection
-def test_the_laws_hold_whatever_the_application_and_the_database_do(own_postgres: PostgresServer) -> None:
+def test_the_laws_hold_whatever_the_application_and_the_database_do(postgres: PostgresServer) -> None:
     """Whatever is interleaved, laws 1 to 4 hold at every step and law 5 at every rest."""
-    run(own_postgres, restarts=False, examples=30)
+    run(postgres, restarts=False, examples=30)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -22,7 +22,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool
 import pool_exporter
 from pool_exporter import instrument
 from tests.laws import assert_laws
-from tests.postgres import PostgresServer, until
+from tests.postgres import PostgresServer
+from tests.servers import until
 
 EVENTS = ("connect", "close", "invalidate", "soft_invalidate", "detach", "checkout", "checkin")
 

@@ -23,7 +23,8 @@ from pool_exporter import PoolSnapshot, instrument
 from pool_exporter.capture import attach
 from pool_exporter.capture.marks import ATTRIBUTE
 from tests.laws import assert_laws
-from tests.postgres import PostgresServer, until
+from tests.postgres import PostgresServer
+from tests.servers import until
 
 THREADS = 16
 ROUNDS = 25

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool, SingletonThreadPool, StaticPool
 from sqlalchemy.util import greenlet_spawn
 
-from tests.postgres import PostgresServer, until
+from tests.postgres import PostgresServer
+from tests.servers import until
 
 Transcript = list[tuple[str, str]]
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from pool_exporter import start_server
 from pool_exporter.serving import server
-from tests.postgres import until
+from tests.servers import until
 from tests.support import free_port
 
 

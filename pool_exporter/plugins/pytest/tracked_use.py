@@ -70,7 +70,7 @@ class Note:
 
     def leak(self, kind: str) -> Leak:
         """Return the leak that a use in progress is now."""
-        ledger = self.use.entry.ledger
+        ledger = self.tap.ledger
         ledger.settle()
         return self._leak(kind, ledger.clock(), RecordProbe())
 

@@ -20,7 +20,8 @@ from sqlalchemy.util import greenlet_spawn
 from pool_exporter import Instrumentation, PoolSnapshot, instrument
 from tests.laws import assert_laws
 from tests.mariadb import MariadbServer
-from tests.postgres import DEADLINE_SECONDS, PostgresServer, until
+from tests.postgres import PostgresServer
+from tests.servers import DEADLINE_SECONDS, until
 
 ASYNC = ("asyncpg", "psycopg_async", "aiosqlite", "asyncmy")
 SYNC = ("psycopg", "pysqlite", "pymysql")
@@ -56,10 +57,10 @@ class Database:
 class PostgresDatabase(Database):
     """A PostgreSQL server, which tells applications apart by name."""
 
-    def __init__(self, driver: str, postgres: PostgresServer) -> None:
+    def __init__(self, driver: str, server: PostgresServer) -> None:
         super().__init__(driver)
-        self.server = postgres
-        self.url = f"postgresql+{driver}://{postgres.address}"
+        self.server = server
+        self.url = f"postgresql+{driver}://{server.address}"
         named = {"application_name": self.name}
         self.connect_args = {"server_settings": named} if driver == "asyncpg" else named
 

@@ -18,7 +18,7 @@ from sqlalchemy.pool import StaticPool
 from pool_exporter import Instrumentation
 from pool_exporter.ledger.ledger import Ledger
 from tests.capture.engines.databases import Database, PostgresDatabase, do, eventually, execute, watch
-from tests.postgres import until
+from tests.servers import until
 
 MakeDatabase = Callable[[str], Database]
 wiring = sys.modules["pool_exporter.instrumentation.instrument"]  # the attribute of that name is the function

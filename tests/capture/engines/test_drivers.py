@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from pool_exporter.capture.drivers import backend_pid, busy, in_transaction, local_port
-from tests import postgres as postgres_module
 from tests.capture.engines.databases import (
     ASYNC,
     SYNC,
@@ -33,7 +31,7 @@ from tests.capture.engines.databases import (
     execute,
 )
 from tests.capture.engines.test_activity import Blocked
-from tests.postgres import PostgresServer, running_server
+from tests.postgres import PostgresServer
 
 MakeDatabase = Callable[[str], Database]
 POSTGRES = ("asyncpg", "psycopg_async", "psycopg")
@@ -211,28 +209,13 @@ async def test_the_port_is_the_one_that_the_server_sees(driver: str, connect: Co
     await execute(one.connection)
 
 
-@pytest.fixture(scope="module")
-def local_server() -> Iterator[tuple[PostgresServer, Path]]:
-    """A PostgreSQL server that listens on a Unix socket too, and its directory."""
-    with (
-        tempfile.TemporaryDirectory(prefix="pool-exporter-") as directory,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        Path(directory).chmod(0o777)  # the server may be another user
-        setting = f"unix_socket_directories={directory}"  # the last one counts
-        patch.setattr(postgres_module, "_SETTINGS", (*postgres_module._SETTINGS, setting))
-        with running_server() as server:
-            yield server, Path(directory)
-
-
 @pytest.mark.parametrize("driver", POSTGRES)
 async def test_a_unix_socket_of_postgresql_has_no_port(
-    driver: str, local_server: tuple[PostgresServer, Path], connect: Connect
+    driver: str, postgres: PostgresServer, connect: Connect
 ) -> None:
     """On a Unix socket there is a pid and no port."""
-    server, directory = local_server
-    database = PostgresDatabase(driver, server)
-    database.url = f"postgresql+{driver}://postgres@/postgres?host={directory}&port={server.port}"
+    database = PostgresDatabase(driver, postgres)
+    database.url = f"postgresql+{driver}://postgres@/postgres?host={postgres.socket}&port={postgres.port}"
     one = await connect(database)
     assert isinstance(backend_pid(one.raw), int)
     assert local_port(one.raw) is None

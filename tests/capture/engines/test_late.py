@@ -14,7 +14,7 @@ from sqlalchemy.pool import AssertionPool, NullPool, QueuePool, SingletonThreadP
 from sqlalchemy.util import await_only
 
 from tests.capture.engines.databases import Database, check, do, eventually, execute, watch
-from tests.postgres import until
+from tests.servers import until
 
 MakeDatabase = Callable[[str], Database]
 drivers = pytest.mark.parametrize("driver", ["asyncpg", "psycopg_async", "aiosqlite", "psycopg", "pysqlite"])

@@ -27,11 +27,11 @@ HANG_SECONDS = 20.0
 class PostgresDatabase:
     """One application's view of a PostgreSQL server: a role of its own, and its backends."""
 
-    def __init__(self, driver: str, postgres: PostgresServer) -> None:
-        self.server = postgres
+    def __init__(self, driver: str, server: PostgresServer) -> None:
+        self.server = server
         self.name = f"app_{uuid.uuid4().hex[:12]}"
         dialect = "postgresql+asyncpg" if driver == "asyncpg" else "postgresql+psycopg"
-        self.url = f"{dialect}://{postgres.address}".replace("//postgres@", f"//{self.name}@")
+        self.url = f"{dialect}://{server.address}".replace("//postgres@", f"//{self.name}@")
         named = {"application_name": self.name}
         self.connect_args: dict[str, Any] = {"server_settings": named} if driver == "asyncpg" else named
         self.rejected = (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.util import await_only
 
-from tests.postgres import DEADLINE_SECONDS
+from tests.servers import DEADLINE_SECONDS
 
 LEFT_OPEN = [
     pytest.mark.filterwarnings("ignore:unclosed connection:ResourceWarning"),  # asyncpg

@@ -23,7 +23,7 @@ from pool_exporter.exporters.multiprocess.publisher import Publisher
 from pool_exporter.exporters.multiprocess.value_files import PUBLISH_SECONDS
 from pool_exporter.instrumentation.runtime import RUNTIME
 from tests.exporters.multiprocess.conftest import Workers
-from tests.postgres import until
+from tests.servers import until
 
 HEAD = """
 import os, sys, time, logging, signal

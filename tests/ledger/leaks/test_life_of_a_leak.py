@@ -17,7 +17,8 @@ from pool_exporter import Attribution, LeakPolicy, PoolSnapshot, owner
 from pool_exporter.ledger.leaks import MAX_REPORTS
 from tests.laws import assert_laws
 from tests.ledger.leaks.conftest import POLICY, Pool, Pools
-from tests.postgres import PostgresServer, until
+from tests.postgres import PostgresServer
+from tests.servers import until
 
 DROPPED = pytest.mark.filterwarnings("ignore")  # SQLAlchemy and the driver warn of what the collector takes
 

@@ -19,7 +19,8 @@ import psutil
 import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from tests.postgres import PostgresServer, until
+from tests.postgres import PostgresServer
+from tests.servers import until
 from tests.support import ROOT, free_port
 
 EXAMPLES = ROOT / "examples"

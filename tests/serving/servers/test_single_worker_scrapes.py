@@ -14,7 +14,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.postgres import until
+from tests.servers import until
 from tests.serving.servers.conftest import Server, Start
 from tests.support import free_port
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.postgres import until
+from tests.servers import until
 from tests.serving.servers.conftest import CLIENTS, Server, Start
 
 QUIET_SECONDS = 1.1
