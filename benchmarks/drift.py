@@ -27,9 +27,11 @@ import sys
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import psutil
+import psycopg
 from _common import arguments, budget, machine, positive, report, table
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -41,7 +43,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from pool_exporter import instrument
-from tests.postgres import PostgresServer, running_server
+from pool_exporter_lab.demo.database import temporary_directory
+from pool_exporter_lab.demo.postgresql import USER, Server, initialise
+from pool_exporter_lab.drill.processes import HOST, free_port
 
 OURS, THEIRS = "db.client.connection.count", "db.client.connections.usage"
 STATES = {OURS: "db.client.connection.state", THEIRS: "state"}
@@ -58,12 +62,46 @@ class Counted(NamedTuple):
     idle: int
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A PostgreSQL server that is reached by TCP: it lists the port of each client."""
+
+    server: Server
+    port: int
+
+    @property
+    def address(self) -> str:
+        """Return `user@host:port/database`."""
+        return f"{USER}@{HOST}:{self.port}/postgres"
+
+    def observer(self) -> psycopg.Connection:
+        """Return a connection beside the application's."""
+        return psycopg.connect(f"postgresql://{self.address}", autocommit=True, connect_timeout=5)
+
+    def backends(self, name: str) -> list[int]:
+        """Return the process ids of an application's backends."""
+        with self.observer() as observer:
+            found = observer.execute("SELECT pid FROM pg_stat_activity WHERE application_name = %s", [name])
+            return [pid for (pid,) in found]
+
+
+@contextlib.asynccontextmanager
+async def running_database() -> AsyncIterator[Database]:
+    """Run a server in a temporary directory; leave no process and no file."""
+    with temporary_directory() as directory, contextlib.ExitStack() as life:
+        port = free_port()
+        settings = (f"listen_addresses={HOST}", f"port={port}")
+        server = Server(await initialise(directory), life, settings)
+        await server.start()
+        yield Database(server, port)
+
+
 class Application:
     """One engine, and the connections that are held of it, by the backend that each is."""
 
-    def __init__(self, engine: AsyncEngine, server: PostgresServer, name: str, times: int) -> None:
+    def __init__(self, engine: AsyncEngine, database: Database, name: str, times: int) -> None:
         self.engine = engine
-        self.server = server
+        self.database = database
         self.name = name
         self.times = times
         self._held: dict[int, AsyncConnection] = {}
@@ -96,13 +134,13 @@ class Application:
 
     def terminate(self, *pids: int) -> None:
         """Terminate backends, and return when they are gone."""
-        with self.server.observer() as observer:
+        with self.database.observer() as observer:
             for pid in pids:
                 observer.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
 
     def idle_pids(self) -> list[int]:
         """Return the backends that nobody holds."""
-        return [pid for pid in self.server.backends(self.name) if pid not in self._held]
+        return [pid for pid in self.database.backends(self.name) if pid not in self._held]
 
     async def truth(self) -> Counted:
         """Return what the database lists, once that is what this process has open, twice in a row.
@@ -114,14 +152,14 @@ class Application:
         while True:
             gc.collect()
             await asyncio.sleep(0.02)
-            with self.server.observer() as observer:
+            with self.database.observer() as observer:
                 listed = observer.execute(
                     "SELECT pid, client_port, application_name FROM pg_stat_activity WHERE client_port > 0"
                 ).fetchall()
                 sockets = {
                     one.laddr.port
                     for one in psutil.Process().net_connections("tcp")
-                    if one.raddr and one.raddr.port == self.server.port and one.status == "ESTABLISHED"
+                    if one.raddr and one.raddr.port == self.database.port and one.status == "ESTABLISHED"
                 }
             pids = {pid for pid, _, name in listed if name == self.name}
             if {port for _, port, _ in listed} == sockets and pids == before:
@@ -190,11 +228,11 @@ async def disposed(app: Application) -> None:
 async def server_down(app: Application) -> None:
     """Stop the server, so that pre-ping and reconnect fail; start it again, and go on."""
     await app.give_back(await app.begin())
-    app.server.stop()
+    app.database.server.stop()
     for _ in range(app.times):
         with contextlib.suppress(*FAULTS):
             await app.acquire()
-    app.server.start()
+    await app.database.server.start()
     await app.begin()
 
 
@@ -243,14 +281,12 @@ class Words(logging.Handler):
 
 
 @contextlib.asynccontextmanager
-async def watched(
-    server: PostgresServer, name: str
-) -> AsyncIterator[tuple[AsyncEngine, InMemoryMetricReader]]:
+async def watched(database: Database, name: str) -> AsyncIterator[tuple[AsyncEngine, InMemoryMetricReader]]:
     """Yield an engine that both watch, and the reader of both."""
     reader = InMemoryMetricReader()
     provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
     engine = create_async_engine(
-        f"postgresql+asyncpg://{server.address}",
+        f"postgresql+asyncpg://{database.address}",
         pool_size=POOL_SIZE,
         max_overflow=MAX_OVERFLOW,
         pool_timeout=0.05,
@@ -295,11 +331,11 @@ def compared(said: Counted | None, truth: Counted) -> dict[str, Any] | None:
     return {**said._asdict(), "drift": drift}
 
 
-async def scenario(server: PostgresServer, number: int, times: int) -> dict[str, Any]:
+async def scenario(database: Database, number: int, times: int) -> dict[str, Any]:
     """Let one scenario happen; return who says what of its end."""
     name, happen = f"drift-{number}", list(SCENARIOS.values())[number]
-    async with watched(server, name) as (engine, reader):
-        app = Application(engine, server, name, times)
+    async with watched(database, name) as (engine, reader):
+        app = Application(engine, database, name, times)
         await happen(app)
         truth = await app.truth()
         said = read(reader)
@@ -326,9 +362,9 @@ async def run(options: Any) -> dict[str, Any]:
     logging.getLogger("opentelemetry.instrumentation.instrumentor").addHandler(words)
     logging.getLogger().addHandler(logging.NullHandler())  # SQLAlchemy and we log faults that are on purpose
     warnings.simplefilter("ignore", SAWarning)  # of dropped connections
-    with running_server() as server:
+    async with running_database() as database:
         scenarios = {
-            name: await scenario(server, number, options.times) for number, name in enumerate(SCENARIOS)
+            name: await scenario(database, number, options.times) for number, name in enumerate(SCENARIOS)
         }
     return {
         "program": "drift",

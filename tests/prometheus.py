@@ -1,4 +1,4 @@
-"""Run a real Prometheus for tests, and ask it over HTTP."""
+"""Run real monitoring servers for tests: Prometheus, Alertmanager, VictoriaMetrics; query Prometheus over HTTP."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ scrape_configs:
 
 
 class Prometheus:
-    """A running Prometheus, asked over its HTTP interface."""
+    """A running Prometheus, over its HTTP interface."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -65,20 +65,55 @@ def running_prometheus(directory: Path, configuration: str, *options: str) -> It
     program = need_tool("prometheus", "prometheus")
     (directory / "prometheus.yml").write_text(configuration)
     address = f"127.0.0.1:{free_port()}"
-    with (directory / "log").open("a") as log:
-        server = subprocess.Popen(
-            [
-                program,
-                f"--config.file={directory / 'prometheus.yml'}",
-                f"--storage.tsdb.path={directory / 'data'}",
-                f"--web.listen-address={address}",
-                *options,
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    with ending(server):
-        running = Prometheus(f"http://{address}")
-        until(lambda: running.get("query", query="vector(1)"), "Prometheus answers")
-        yield running
+    command = [
+        program,
+        f"--config.file={directory / 'prometheus.yml'}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        f"--web.listen-address={address}",
+        *options,
+    ]
+    with _answering(command, directory / "log", f"http://{address}/api/v1/query?query=vector(1)"):
+        yield Prometheus(f"http://{address}")
+
+
+@contextlib.contextmanager
+def running_alertmanager(directory: Path, configuration: Path) -> Iterator[str]:
+    """Run an Alertmanager, alone; yield its address when it answers."""
+    program = need_tool("prometheus-alertmanager", "prometheus-alertmanager")
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        program,
+        f"--config.file={configuration}",
+        f"--storage.path={directory / 'data'}",
+        f"--web.listen-address={address}",
+        "--cluster.listen-address=",
+    ]
+    with _answering(command, directory / "log", f"http://{address}/api/v2/alerts"):
+        yield f"http://{address}"
+
+
+@contextlib.contextmanager
+def running_victoriametrics(directory: Path, name: str, *options: str) -> Iterator[str]:
+    """Run one of VictoriaMetrics' programs; yield its address when it answers."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [need_tool(name, "victoria-metrics"), f"-httpListenAddr={address}", *options]
+    with _answering(command, directory / f"{name}.log", f"http://{address}/health"):
+        yield f"http://{address}"
+
+
+@contextlib.contextmanager
+def _answering(command: list[str], log: Path, url: str) -> Iterator[None]:
+    """Run a server that writes to a log, from when it answers at a URL."""
+
+    def answers() -> bool:
+        try:
+            urllib.request.urlopen(url, timeout=10).close()
+        except (urllib.error.URLError, ConnectionError):
+            return False
+        return True
+
+    with log.open("a") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, text=True)
+    with ending(process):
+        until(answers, f"{Path(command[0]).name} answers")
+        yield

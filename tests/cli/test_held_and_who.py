@@ -20,8 +20,9 @@ from starlette.routing import Mount, Route
 
 from pool_exporter.cli import main
 from pool_exporter.cli.printing import aligned
+from tests.serving.asgi import running
 from tests.serving.status.records import HOSTILE, busy, full_of_leaks, held, leaking, status
-from tests.serving.status.serving import page_of, running, showing
+from tests.serving.status.serving import page_of, showing
 
 TOKEN = "correct horse battery"
 Run = Callable[..., tuple[int, str, str]]

@@ -14,6 +14,15 @@ from pool_exporter.catalogue import (
 from pool_exporter.records import HistogramSnapshot, PoolSnapshot
 
 BUCKETS = resolve_buckets(None)
+INFO = {
+    "dialect": "postgresql",
+    "driver": "asyncpg",
+    "pool_class": "AsyncAdaptedQueuePool",
+    "pre_ping": "true",
+    "reset_on_return": "rollback",
+    "server": "db:5432",
+}
+"""What a snapshot says of its engine, besides the database."""
 
 
 def histogram(name: str, *, above_all: int = 0, sum_seconds: float = 0.0) -> HistogramSnapshot:
@@ -27,16 +36,7 @@ def snapshot(name: str = "db:5432/app", **changes: Any) -> PoolSnapshot:
     fields: dict[str, Any] = {
         "name": name,
         "mode": "full",
-        "info": {
-            "dialect": "postgresql",
-            "driver": "asyncpg",
-            "pool_class": "AsyncAdaptedQueuePool",
-            "pre_ping": "true",
-            "reset_on_return": "rollback",
-            "server": "db:5432",
-            "database": "app",
-            "mode": "full",
-        },
+        "info": {**INFO, "database": "app", "mode": "full"},
         "used": 6,
         "idle": 1,
         "uses": 6,

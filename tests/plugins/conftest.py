@@ -8,7 +8,6 @@ from tests.postgres import PostgresServer
 
 
 @pytest.fixture
-def postgres(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> PostgresServer:
-    """The server, with its URL in the environment of the suites."""
+def postgres_url(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's URL in the environment of the suites."""
     monkeypatch.setenv("POSTGRES_URL", f"postgresql+asyncpg://{postgres.address}")
-    return postgres

@@ -86,7 +86,7 @@ def leaks(result: pytest.RunResult) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.usefixtures("postgres")
+@pytest.mark.usefixtures("postgres_url")
 def test_each_kind_of_leak_fails_its_own_test(run: Run, line: Callable[[str], str], flavour: Flavour) -> None:
     """A test that leaks is failed, and the message names pool, function, line, state and remedy."""
     result = run(flavour.head + ENGINES + LEAKS, "--pool-leaks", *flavour.options, ini=flavour.ini)
@@ -120,7 +120,7 @@ def test_each_kind_of_leak_fails_its_own_test(run: Run, line: Callable[[str], st
         assert re.match(f"leaked connection of pool '{pool}', acquired by {who}: {said}", found[test][0])
 
 
-@pytest.mark.usefixtures("postgres")
+@pytest.mark.usefixtures("postgres_url")
 def test_what_is_given_back_in_time_is_no_leak(run: Run, flavour: Flavour) -> None:
     """Fixtures that close, wider scopes, idle connections and ended tasks pass, warnings being errors."""
     source = flavour.head + ENGINES + INNOCENT
@@ -129,7 +129,7 @@ def test_what_is_given_back_in_time_is_no_leak(run: Run, flavour: Flavour) -> No
     assert result.ret == 0
 
 
-@pytest.mark.usefixtures("postgres")
+@pytest.mark.usefixtures("postgres_url")
 @pytest.mark.parametrize("flavour", [one for one in FLAVOURS if one.one_loop], indirect=True, ids=str)
 def test_in_a_common_loop_a_leak_is_reported_once_and_left_open(run: Run, flavour: Flavour) -> None:
     """What a wider-scoped fixture holds is its own; a leaked connection works in later tests, which pass."""
@@ -177,7 +177,7 @@ def test_unittest_test_cases(run: Run, line: Callable[[str], str]) -> None:
     assert line("asynchronous test case") in found["Asynchronous.test_leaks"][0]
 
 
-@pytest.mark.usefixtures("postgres")
+@pytest.mark.usefixtures("postgres_url")
 def test_the_route_of_a_request_is_named(run: Run, line: Callable[[str], str]) -> None:
     """Behind `OwnerMiddleware` the route holds the connection, its function and line stand beside it."""
     result = run(FLAVOURS[0].head + ENGINES + ROUTES, "--pool-leaks", ini=FLAVOURS[0].ini)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -18,6 +18,8 @@ from prometheus_client import (
 from pool_exporter.exporters.prometheus import PoolCollector
 from pool_exporter.serving.sliced import SLICE_COST
 from tests.exporters.snapshots import snapshot
+from tests.serving import asgi
+from tests.serving.asgi import Answer
 
 # What Prometheus 2 sends.
 PROMETHEUS_ACCEPT = (
@@ -38,55 +40,19 @@ ACCEPTS = {
 }
 
 
-class Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        compressed = self.headers.get("content-encoding") == "gzip"
-        return (gzip.decompress(self.body) if compressed else self.body).decode()
-
-
 async def ask(
     app: Any,
     path: str = "/metrics",
     *,
+    query: Sequence[tuple[str, str]] = (),
     method: str = "GET",
     root_path: str = "",
-    query: list[tuple[str, str]] | None = None,
     **headers: str | None,
 ) -> Answer:
-    """Send one request straight to an ASGI application."""
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "root_path": root_path,
-        "query_string": urlencode(query or []).encode(),
-        "headers": [
-            (name.replace("_", "-").encode(), value.encode())
-            for name, value in headers.items()
-            if value is not None
-        ],
-    }
-    await app(scope, receive, send)
-    start, *bodies = sent
-    assert start["type"] == "http.response.start"
-    assert [message.get("more_body", False) for message in bodies] == [True] * (len(bodies) - 1) + [False]
-    return Answer(
-        start["status"],
-        {name.decode().lower(): value.decode() for name, value in start["headers"]},
-        b"".join(message["body"] for message in bodies),
+    """Send one request for metrics straight to an application; a header of None is left out."""
+    sent = [(name.replace("_", "-"), value) for name, value in headers.items() if value is not None]
+    return await asgi.ask(
+        app, path, query=urlencode(query), method=method, root_path=root_path, headers=sent
     )
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import re
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import fastapi
 import httpx
 import pytest
-import uvicorn
 from prometheus_client import (
     CollectorRegistry,
     generate_latest,
@@ -30,7 +27,8 @@ from pool_exporter.records import PoolSnapshot
 from pool_exporter.serving import metrics_app
 from pool_exporter.serving.sliced import OPENMETRICS_SLICE_COST, SLICE_COST, render
 from tests.exporters.snapshots import snapshot
-from tests.serving.metrics import ACCEPTS, Answer, ask, fill, has_the_pool, one_pool
+from tests.serving.asgi import Answer, running
+from tests.serving.metrics import ACCEPTS, ask, fill, has_the_pool, one_pool
 
 # Frameworks and servers
 
@@ -109,27 +107,14 @@ async def test_behind_a_prefix_and_in_nested_mounts_it_answers() -> None:
         assert has_the_pool(answer.text)
 
 
-@asynccontextmanager
-async def served(app: Any) -> AsyncIterator[str]:
-    """Run a real uvicorn in this loop and give its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_level="critical", ws="none"))
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await task
-
-
-async def test_uvicorn_serves_it_bare(registry: CollectorRegistry) -> None:
+def test_uvicorn_serves_it_bare(registry: CollectorRegistry) -> None:
     """Run by uvicorn with nothing around it, it starts, serves the same bytes as prometheus_client, and stops."""
-    async with served(metrics_app(registry)) as url, httpx.AsyncClient() as client:
-        answer = await client.get(url + "/metrics")
+    with running(metrics_app(registry)) as url, httpx.Client() as client:
+        answer = client.get(url + "/metrics")
         assert (answer.status_code, answer.headers["content-encoding"]) == (200, "gzip")
         assert answer.content == generate_latest(registry)
-        assert (await client.head(url + "/metrics")).status_code == 200
-        assert (await client.get(url + "/else")).status_code == 404
+        assert client.head(url + "/metrics").status_code == 200
+        assert client.get(url + "/else").status_code == 404
 
 
 async def test_fastapi_instrumentator_exposes_the_pools_too() -> None:
@@ -196,8 +181,9 @@ async def test_a_hundred_scrapes_at_once_are_all_answered() -> None:
     registry = CollectorRegistry()
     fill(registry, pools=5)
     limits = httpx.Limits(max_connections=100)
-    async with served(metrics_app(registry)) as url, httpx.AsyncClient(limits=limits, timeout=60) as client:
-        answers = await asyncio.gather(*(client.get(url + "/metrics") for _ in range(100)))
+    with running(metrics_app(registry)) as url:
+        async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+            answers = await asyncio.gather(*(client.get(url + "/metrics") for _ in range(100)))
     expected = generate_latest(registry)
     assert [answer.content == expected for answer in answers] == [True] * 100
 

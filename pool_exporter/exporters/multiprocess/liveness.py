@@ -12,6 +12,7 @@ import glob
 import json
 import os
 import sys
+import threading
 import time
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ def write_heartbeat(path: str) -> str | None:
     own = Heartbeat.own()
     mine = heartbeat_path(path, own.pid)
     if _read(mine) != own:
-        draft = f"{mine}.{own.started or 'new'}"
+        draft = f"{mine}.{threading.get_ident()}"  # two threads may publish at the same time
         with open(draft, "w", encoding="utf-8") as file:
             json.dump(own._asdict(), file)
         os.replace(draft, mine)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
 from pool_exporter.monitoring.dashboards import FROM_RECORDED, NAMES, Words, dashboard
-from tests.lab.demo.running import ending, until
+from tests.lab.demo.running import until
 from tests.monitoring.dashboards.grafana import answer, asked, choosing
 from tests.monitoring.dashboards.linter import panels_of
 from tests.monitoring.dashboards.test_queries import Plays, Servers, whole
-from tests.support import free_port, need_tool
+from tests.prometheus import running_victoriametrics
 
 EVERYTHING = '{__name__=~"sqlalchemy_pool_.+|job_pool:.+|ALERTS"}[5m]'
 
@@ -23,19 +21,9 @@ EVERYTHING = '{__name__=~"sqlalchemy_pool_.+|job_pool:.+|ALERTS"}[5m]'
 @pytest.fixture(scope="module")
 def victoria(servers: Servers, plays: Plays, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a VictoriaMetrics with what Prometheus scraped, and return its address."""
-    program = need_tool("victoria-metrics", "victoria-metrics")
-    address = f"127.0.0.1:{free_port()}"
-    command = [
-        program,
-        f"-storageDataPath={tmp_path_factory.mktemp('victoria')}",
-        f"-httpListenAddr={address}",
-        "-retentionPeriod=100y",
-        "-search.latencyOffset=0s",
-    ]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
-    with ending(server):
-        url = f"http://{address}"
-        until(lambda: _ready(url), "VictoriaMetrics answers")
+    directory = tmp_path_factory.mktemp("victoria")
+    keeping = (f"-storageDataPath={directory / 'data'}", "-retentionPeriod=100y", "-search.latencyOffset=0s")
+    with running_victoriametrics(directory, "victoria-metrics", *keeping) as url:
         data = asked(servers["prometheus"], "query", query=EVERYTHING, time=whole(plays)[1] + 1)
         lines = [
             {
@@ -53,14 +41,6 @@ def victoria(servers: Servers, plays: Plays, tmp_path_factory: pytest.TempPathFa
             "the data is there",
         )
         yield url
-
-
-def _ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as found:
-            return bool(found.status == 200)
-    except (urllib.error.URLError, ConnectionError):
-        return False
 
 
 @pytest.mark.parametrize(

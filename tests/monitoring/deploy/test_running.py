@@ -9,13 +9,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.demo.running import ending, until
 from tests.monitoring.deploy.files import COMPOSE, DEPLOY, mounted
-from tests.postgres import DATABASE, ROLE, PostgresServer
+from tests.postgres import ROLE, PostgresServer
 from tests.support import free_port, need_tool
 
 
@@ -164,13 +165,22 @@ SHOWN = {
 """What some scenarios make of the metrics."""
 
 
+@pytest.fixture(scope="module")
+def database(postgres: PostgresServer) -> Iterator[str]:
+    """The address of a database of the application's own: other tests have a table of orders too."""
+    with postgres.observer() as observer:
+        observer.execute("create database shop")
+        yield f"{ROLE}@127.0.0.1:{postgres.port}/shop"
+        observer.execute("drop database shop with (force)")
+
+
 @pytest.mark.parametrize("scenario", SHOWN)
-def test_the_application_runs_on_a_database_of_its_own(postgres: PostgresServer, scenario: str) -> None:
+def test_the_application_runs_on_a_database_of_its_own(database: str, scenario: str) -> None:
     """The container's program serves the pool's metrics on all addresses, its clients at work, until a SIGTERM."""
     port = free_port()
     environment = {
         **os.environ,
-        "DATABASE_URL": f"postgresql+asyncpg://{ROLE}@127.0.0.1:{postgres.port}/{DATABASE}",
+        "DATABASE_URL": f"postgresql+asyncpg://{database}",
         "SCENARIO": scenario,
         "PORT": str(port),
     }

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -18,8 +15,8 @@ import yaml
 from pool_exporter.cli import main
 from pool_exporter.monitoring.rules import ALERTS, PREFIX
 from pool_exporter.monitoring.rules.inhibition import MUTES
-from tests.lab.demo.running import ending, until
-from tests.support import ROOT, free_port, need_tool
+from tests.prometheus import running_alertmanager
+from tests.support import ROOT, need_tool
 
 HERE = ROOT / "alerts"
 EXAMPLE = HERE / "alertmanager.example.yml"
@@ -40,7 +37,9 @@ class Alertmanager:
 
     def state(self, **labels: str) -> str | None:
         """Return the state of the alert with these labels, None if it is not there yet."""
-        for alert in self._alerts() or []:
+        with urllib.request.urlopen(self._url, timeout=10) as answer:
+            alerts = json.load(answer)
+        for alert in alerts:
             if labels.items() <= alert["labels"].items():
                 return str(alert["status"]["state"])
         return None
@@ -52,47 +51,12 @@ class Alertmanager:
             time.sleep(0.05)
         return state
 
-    def ready(self) -> bool:
-        """Tell whether it answers."""
-        return self._alerts() is not None
-
-    def _alerts(self) -> Any:
-        try:
-            with urllib.request.urlopen(self._url, timeout=10) as answer:
-                return json.load(answer)
-        except (urllib.error.URLError, ConnectionError):
-            return None
-
-
-@contextlib.contextmanager
-def alertmanager_with(configuration: Path, directory: Path) -> Iterator[Alertmanager]:
-    """Run an Alertmanager with a configuration, alone."""
-    program = need_tool("prometheus-alertmanager", "prometheus-alertmanager")
-    address = f"127.0.0.1:{free_port()}"
-    with (directory / "log").open("w") as log:
-        server = subprocess.Popen(
-            [
-                program,
-                f"--config.file={configuration}",
-                f"--storage.path={directory / 'data'}",
-                f"--web.listen-address={address}",
-                "--cluster.listen-address=",
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    with ending(server):
-        running = Alertmanager(f"http://{address}")
-        until(running.ready, "Alertmanager answers")
-        yield running
-
 
 @pytest.fixture(scope="module")
 def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmanager]:
     """Run an Alertmanager with the example's configuration."""
-    with alertmanager_with(EXAMPLE, tmp_path_factory.mktemp("alertmanager")) as running:
-        yield running
+    with running_alertmanager(tmp_path_factory.mktemp("alertmanager"), EXAMPLE) as address:
+        yield Alertmanager(address)
 
 
 def test_a_cause_in_one_cluster_mutes_no_page_of_another(
@@ -108,7 +72,8 @@ def test_a_cause_in_one_cluster_mutes_no_page_of_another(
         {"alertname": PREFIX + name, "severity": "critical", **pool}
         for name in ("DatabaseUnreachable", "Stuck")
     )
-    with alertmanager_with(path, tmp_path) as running:
+    with running_alertmanager(tmp_path, path) as address:
+        running = Alertmanager(address)
         running.fire(*({**symptom, "cluster": name} for name in ("eu", "us")), {**cause, "cluster": "eu"})
         assert running.settled("suppressed", **symptom, cluster="eu") == "suppressed"
         assert running.settled("active", **symptom, cluster="us") == "active"

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pool_exporter.monitoring.rules import PREFIX, RuleOptions, rule_file
-from tests.lab.demo.running import ending, until
+from tests.lab.demo.running import until
+from tests.prometheus import running_victoriametrics
 from tests.support import need_tool
 
-DEBIAN = "victoria-metrics"
 WITHOUT_KEEPING = {"*.keep_firing_for": 0}
 
 
@@ -34,7 +30,7 @@ def rules_in(directory: Path, options: RuleOptions) -> list[str]:
 
 def dry_run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     """Let vmalert read the rules and no more."""
-    vmalert = need_tool("vmalert", DEBIAN)
+    vmalert = need_tool("vmalert", "victoria-metrics")
     return subprocess.run([vmalert, *arguments, "-dryRun"], check=False, capture_output=True, text=True)
 
 
@@ -59,14 +55,6 @@ class Server:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def answers(self) -> bool:
-        """Tell whether it is there."""
-        try:
-            self.get("/health")
-        except (urllib.error.URLError, ConnectionError):
-            return False
-        return True
-
     def get(self, path: str) -> bytes:
         """Return the body of an answer."""
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
@@ -85,21 +73,6 @@ class Server:
             for one in found
             if one["state"] == "firing"
         }
-
-
-@contextlib.contextmanager
-def running(name: str, directory: Path, *arguments: str) -> Iterator[Server]:
-    """Run one of VictoriaMetrics' programs on a port of its own until it is left."""
-    program = need_tool(name, DEBIAN)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    command = [program, f"-httpListenAddr=127.0.0.1:{port}", *arguments]
-    with (directory / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True)
-    with ending(process):
-        server = Server(f"http://127.0.0.1:{port}")
-        until(server.answers, f"{name} answers")
-        yield server
 
 
 def a_leaking_pool() -> list[str]:
@@ -126,9 +99,9 @@ def a_leaking_pool() -> list[str]:
 def test_a_leak_fires_in_vmalert_with_its_owner(tmp_path: Path) -> None:
     """Recording rules write to VictoriaMetrics, alerts read from there, and templates ask it who holds."""
     options = RuleOptions(settings=WITHOUT_KEEPING, time_scale=20)
-    with running(
-        "victoria-metrics", tmp_path, f"-storageDataPath={tmp_path / 'data'}", "-search.latencyOffset=0s"
-    ) as store:
+    keeping = (f"-storageDataPath={tmp_path / 'data'}", "-search.latencyOffset=0s")
+    with running_victoriametrics(tmp_path, "victoria-metrics", *keeping) as store_url:
+        store = Server(store_url)
         store.take(a_leaking_pool())
         arguments = [
             *rules_in(tmp_path, options),
@@ -137,7 +110,8 @@ def test_a_leak_fires_in_vmalert_with_its_owner(tmp_path: Path) -> None:
             "-remoteWrite.flushInterval=100ms",
             f"-notifier.url={store.url}",  # this version needs one; what it answers does not matter
         ]
-        with running("vmalert", tmp_path, *arguments) as vmalert:
+        with running_victoriametrics(tmp_path, "vmalert", *arguments) as url:
+            vmalert = Server(url)
             description = until(lambda: vmalert.firing().get("ExhaustedByLeak"), "the leak fires")
             others = vmalert.firing()
     assert description.startswith("1 instance(s): pool orders of job shop is full, callers queue")

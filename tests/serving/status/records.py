@@ -13,6 +13,7 @@ from pool_exporter.records import (
     PoolStatus,
     TimeoutReport,
 )
+from tests.exporters.snapshots import INFO
 
 NOW = 1_767_225_600.0  # 2026-01-01 00:00:00 UTC
 
@@ -54,15 +55,7 @@ def snapshot(name: str = "orders", **changes: Any) -> PoolSnapshot:
     known: dict[str, Any] = {
         "name": name,
         "mode": "full",
-        "info": {
-            "dialect": "postgresql",
-            "driver": "asyncpg",
-            "pool_class": "AsyncAdaptedQueuePool",
-            "server": "db:5432",
-            "database": "shop",
-            "pre_ping": "true",
-            "reset_on_return": "rollback",
-        },
+        "info": {**INFO, "database": "shop"},
         "idle": 3,
         "size": 10,
         "max": 15,

@@ -8,8 +8,9 @@ import logging
 import pytest
 
 from pool_exporter.serving.status.app import status_app
+from tests.serving.asgi import ask
 from tests.serving.status.records import busy
-from tests.serving.status.serving import ask, page_of
+from tests.serving.status.serving import page_of
 
 TOKEN = "correct horse: battery staple"
 OTHER = "correct horse: battery stapler"

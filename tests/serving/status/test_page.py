@@ -14,6 +14,7 @@ from pool_exporter.records import PoolStatus
 from pool_exporter.serving.status.page import CONTENT_SECURITY_POLICY, page_pieces
 from pool_exporter.serving.status.text import escaped, markup
 from pool_exporter.support.text import visible
+from tests.serving.asgi import ask
 from tests.serving.status.records import (
     HOSTILE,
     NOW,
@@ -25,7 +26,7 @@ from tests.serving.status.records import (
     status,
     timeout_report,
 )
-from tests.serving.status.serving import ask, page_of
+from tests.serving.status.serving import page_of
 
 VOID = {"meta", "link", "br", "rect", "line"}
 

@@ -16,10 +16,11 @@ from starlette.routing import Mount, Route
 
 from pool_exporter.records import PoolStatus
 from pool_exporter.serving.status.app import status_app
+from tests.serving.asgi import ask, running
 from tests.serving.status.records import (
     busy,
 )
-from tests.serving.status.serving import ask, page_of, running
+from tests.serving.status.serving import page_of
 
 # Where it answers
 

@@ -18,8 +18,9 @@ from pool_exporter.records import (
     TimeoutReport,
 )
 from pool_exporter.serving.status.json import json_pieces
+from tests.serving.asgi import ask
 from tests.serving.status.records import HOSTILE, busy, full_of_leaks, held, status
-from tests.serving.status.serving import ask, page_of
+from tests.serving.status.serving import page_of
 
 
 def document(*statuses: PoolStatus) -> Any:
