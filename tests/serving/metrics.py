@@ -51,9 +51,7 @@ async def ask(
 ) -> Answer:
     """Send one request for metrics straight to an application; a header of None is left out."""
     sent = [(name.replace("_", "-"), value) for name, value in headers.items() if value is not None]
-    return await asgi.ask(
-        app, path, query=urlencode(query), method=method, root_path=root_path, headers=sent
-    )
+    return await asgi.ask(app, path, query=urlencode(query), method=method, root_path=root_path, headers=sent)
 
 
 def fill(registry: CollectorRegistry, pools: int) -> None:
