@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from pool_exporter.capture.attach import Attachment, still_connected
 from pool_exporter.capture.pool_state import pool_state
 from pool_exporter.catalogue import resolve_buckets
+from pool_exporter.instrumentation.timeout_reports import TimeoutReports
 from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.ledger.operations import PATIENCE_SECONDS
 from pool_exporter.messages.leaks import Reports
-from pool_exporter.messages.timeouts import timeout_note
 from pool_exporter.records import (
     HeldConnection,
     PoolSample,
@@ -28,10 +28,6 @@ from pool_exporter.records import (
 if TYPE_CHECKING:
     from pool_exporter.exporters.opentelemetry.provider import ProviderExporter
 
-REPORT_SECONDS = 0.25
-"""How long the report of a pool timeout serves the timeouts that follow it."""
-LOG_SECONDS = 10.0
-"""The shortest time between two log records of pool timeouts."""
 MAX_SAMPLES = 120
 """Points of a pool's history."""
 
@@ -60,9 +56,7 @@ class Instrumentation:
         self._telemetry: ProviderExporter | None = None  # of the meter provider that is told of it
         self._reports = Reports(ledger.faults)
         self._history: deque[PoolSample] = deque(maxlen=MAX_SAMPLES)
-        self._last_timeout: TimeoutReport | None = None
-        self._last_timeout_at = self._logged_at = float("-inf")
-        self._unlogged: deque[TimeoutReport] = deque(maxlen=1)  # logged outside of the caller that timed out
+        self._timeouts = TimeoutReports()
         if attachment is not None:
             attachment.tap.owner = self
             attachment.tap.timed_out = self._timed_out
@@ -124,8 +118,8 @@ class Instrumentation:
 
     def _report(self) -> None:
         """Log what has happened to leaks, and the last timeout."""
-        while self._unlogged:
-            self._reports.add([self._unlogged.popleft()])
+        while self._timeouts.unlogged:
+            self._reports.add([self._timeouts.unlogged.popleft()])
         self._reports.add(self._ledger.take_reports(self._name))
 
     def _sample(self) -> None:
@@ -146,19 +140,7 @@ class Instrumentation:
 
     def _timed_out(self, error: BaseException) -> None:
         """Let a pool timeout say who holds the pool, in a note (Python 3.11) and in the log."""
-        now = self._ledger.clock()
-        report = self._last_timeout
-        if report is None or now - self._last_timeout_at >= REPORT_SECONDS:
-            report = self._timeout_report()
-            if report is None:
-                return
-            self._last_timeout = report
-            self._last_timeout_at = now
-        if hasattr(error, "add_note"):
-            error.add_note(timeout_note(report))
-        if now - self._logged_at >= LOG_SECONDS:
-            self._logged_at = now
-            self._unlogged.append(report)
+        if self._timeouts.add_to(error, self._ledger.clock(), self._timeout_report):
             self._wake()
 
     def _timeout_report(self) -> TimeoutReport | None:
@@ -222,7 +204,7 @@ class Instrumentation:
         return disposed_after == self._ledger.counts.connects and self._ledger.at_rest()
 
     def _after_fork(self) -> None:
-        self._unlogged.clear()  # the parent's
+        self._timeouts.unlogged.clear()  # the parent's
         if self._attachment is not None:
             self._attachment.after_fork()
         self._ledger.reset_after_fork(still_connected)

@@ -16,6 +16,7 @@ from pool_exporter.instrumentation.group_state import added_up
 from pool_exporter.instrumentation.instrumentation import Instrumentation
 from pool_exporter.instrumentation.options import Options
 from pool_exporter.instrumentation.runtime import RUNTIME
+from pool_exporter.instrumentation.timeout_reports import TimeoutReports
 from pool_exporter.ledger.ledger import Ledger
 from pool_exporter.ledger.operations import PATIENCE_SECONDS
 from pool_exporter.records import HeldConnection, PoolSnapshot, PoolState, TimeoutReport
@@ -86,7 +87,7 @@ class Member(Instrumentation):
     def __init__(self, group: Group, attachment: Attachment) -> None:
         self._group = group
         super().__init__(group.name, group._ledger, attachment)
-        self._unlogged = group._unlogged  # which the group logs
+        self._timeouts = TimeoutReports(group._timeouts.unlogged)  # which the group logs
         group.add(attachment)
 
     @property

@@ -154,7 +154,7 @@ def test_a_timeout_names_the_holders_of_its_own_pool(
         others = [busy.connect() for _ in range(3)]
     with pytest.raises(PoolTimeoutError) as failure:
         engine.connect()
-    report = pool._last_timeout
+    report = pool._timeouts.last
     assert report is not None
     assert [one.owner for one in report.held] == ["guilty"]
     assert (report.size, report.max, report.uses) == (1, 1, 1)

@@ -76,7 +76,7 @@ def sites(monkeypatch: pytest.MonkeyPatch) -> list[Sites]:
         ("__main__", "/srv/main.py"),
         ("sqlalchemy_of_mine", "/srv/sqlalchemy_of_mine.py"),
         ("starlettes.web", "/srv/starlettes/web.py"),
-        ("pool_exporter_lab.demo.web", "/srv/pool_exporter/demo/web.py"),
+        ("pool_exporter_lab.demo.web", "/srv/pool_exporter_lab/demo/web.py"),
         ("calendar", "/srv/calendar.py"),
         ("test.test_orders", "/srv/test/test_orders.py"),
         (None, "/srv/made.py"),

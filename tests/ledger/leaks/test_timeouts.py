@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pool_exporter import owner
-from pool_exporter.instrumentation.instrumentation import LOG_SECONDS, REPORT_SECONDS
+from pool_exporter.instrumentation.timeout_reports import LOG_SECONDS, REPORT_SECONDS
 from tests.laws import assert_laws
 from tests.ledger.leaks.conftest import Pool, Pools
 
