@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pool_exporter.catalogue.vocabularies import PROMETHEUS, Vocabulary
 
 _ALERTS = "SQLAlchemyPool.+"
-_FIRST_MATCHER = re.compile(r'job=~"\$job"')
-_UNMATCHED = re.compile(r"label_values\((\w[\w:]*), ")
-_LINK = re.compile(
-    r"(\$\{datasource:queryparam\}&\$\{traces:queryparam\}(?:&\$\{instance:queryparam\})?)"
-    r"(?=.*?\$\{(__data\.fields|__field\.labels)\.)"
+_FIRST_MATCHER = 'job=~"$job"'
+_UNMATCHED = r"label_values\((?P<metric>\w[\w:]*), "
+_LINK = (
+    r"\$\{datasource:queryparam\}&\$\{traces:queryparam\}(?:&\$\{instance:queryparam\})?"
+    r"(?=.*?\$\{(?P<source>__data\.fields|__field\.labels)\.)"
 )
 
 
@@ -92,17 +92,23 @@ class Words:
     def fitted(self, text: str) -> str:
         """Return a text of a committed dashboard of this vocabulary as this installation has it."""
         committed = Words(self.vocabulary, recorded=self.recorded)
-        for before, after in (
-            (committed.alerts, self.alerts),
-            (committed.by, self.by),
-            (committed.legend, self.legend),
-        ):
-            text = text.replace(before, after)
         narrowed = self.chosen("job")
-        if narrowed:
-            text = _UNMATCHED.sub(lambda found: f"label_values({found[1]}{{{narrowed}}}, ", text)
-            text = _FIRST_MATCHER.sub(lambda found: f"{narrowed}, {found[0]}", text)
-        return _LINK.sub(lambda found: self.link(found[2]), text)
+        places = {
+            committed.alerts: self.alerts,
+            committed.by: self.by,
+            committed.legend: self.legend,
+            _FIRST_MATCHER: f"{narrowed}, {_FIRST_MATCHER}" if narrowed else _FIRST_MATCHER,
+        }
+
+        def put(found: re.Match[str]) -> str:
+            if found["source"]:
+                return self.link(found["source"])
+            if found["metric"]:
+                return f"label_values({found['metric']}{f'{{{narrowed}}}' if narrowed else ''}, "
+            return places[found[0]]
+
+        # One pass over the committed text: a selector may itself contain what looks like a place.
+        return re.sub("|".join([*map(re.escape, places), _UNMATCHED, _LINK]), put, text)
 
     def _selectors(self) -> list[str]:
         return [self.selector] if self.selector else []

@@ -225,6 +225,11 @@ def test_without_a_directory_it_says_what_is_missing(run: Run) -> None:
     assert "the following arguments are required: --out" in errors
 
 
+def texts(directory: Path) -> dict[str, str]:
+    """Return the text of each JSON file below a directory, by its path in there."""
+    return {str(path.relative_to(directory)): path.read_text("utf-8") for path in directory.rglob("*.json")}
+
+
 def test_an_installed_wheel_writes_them_without_the_sdk(tmp_path: Path) -> None:
     """The committed dashboards are in the wheel, and nothing of the development tools is needed to fit them."""
     build = [
@@ -248,6 +253,8 @@ def test_an_installed_wheel_writes_them_without_the_sdk(tmp_path: Path) -> None:
     )
     unpacked = tmp_path / "site"
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(unpacked)], check=True)
+    installed = unpacked / "pool_exporter" / "monitoring" / "dashboards" / "json"
+    assert texts(installed) == texts(ROOT / "dashboards")
     done = subprocess.run(
         [sys.executable, "-c", program, str(unpacked), str(tmp_path / "out")],
         check=False,

@@ -30,6 +30,10 @@ WORDS = [
     {"selector": 'env=~"prod.+", team!="x"'},
     {"group_by": ("cluster", "namespace", "job", "pool")},
     {"group_by": ("job", "pool", "cluster"), "selector": 'cluster="a"'},
+    {
+        "group_by": ("env", "job", "pool"),
+        "selector": 'env=~"job, pool|{{job}} {{pool}}|label_values(x, y)|\\\\1"',
+    },
     {"alert_labels": (("team", 'a "b" \\ c'),)},
 ]
 

@@ -1,8 +1,7 @@
-"""Check what can be chosen about the rules, and what is said to choices that make no sense."""
+"""Check what each option changes in the rule files, and how the command writes them."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pool_exporter.catalogue import CATALOGUE
 from pool_exporter.cli import main
-from pool_exporter.monitoring.rules import ALERTS, RECORDINGS, SETTINGS, RuleOptions, rule_file
+from pool_exporter.monitoring.rules import ALERTS, SETTINGS, RuleOptions, rule_file
 from pool_exporter.monitoring.rules.durations import duration_of, seconds_of
 from pool_exporter.monitoring.rules.numbers import percent
-from pool_exporter.monitoring.rules.series import recorded_series
-from tests.support import ROOT, need_tool
+from tests.support import need_tool
 
 
 def alerts_in(options: RuleOptions, which: Any = "default") -> dict[str, dict[str, Any]]:
@@ -28,15 +25,6 @@ def alerts_in(options: RuleOptions, which: Any = "default") -> dict[str, dict[st
         for rule in group["rules"]
         if "alert" in rule
     }
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run the command, which must fail before it prints a rule, and return its one line of error."""
-    assert main(["alerts", *arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def test_a_threshold_reaches_its_rule() -> None:
@@ -245,129 +233,6 @@ def test_prometheus_accepts_the_rules_of_many_options(
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--off", "Leak"), "--off 'Leak': no alert of that name; there are ExhaustedByLeak, "),
-        (
-            ("--set", "LeakIdle"),
-            "--set LeakIdle: expected a name and a value, as in --set LeakIdle.window=20m",
-        ),
-        (("--set", "LeakIdle.windw=20m"), "--set LeakIdle.windw: no such setting; there are LeakIdle.for, "),
-        (("--set", "*.windw=20m"), "--set *.windw: no such setting; there are budget, burn, "),
-        (("--set", "Leak.window=20m"), "--set 'Leak': no alert of that name"),
-        (("--set", "LeakIdle.window=20"), "--set LeakIdle.window='20': not a duration; write one as"),
-        (("--set", "LeakIdle.window=1s"), "--set LeakIdle.window='1s': out of range; from 1m to 30d"),
-        (("--set", "LeakIdle.uses=0"), "--set LeakIdle.uses='0': out of range; at least 1"),
-        (("--set", "LeakIdle.uses=many"), "--set LeakIdle.uses='many': expected a number"),
-        (("--set", "LeakIdle.uses=nan"), "--set LeakIdle.uses='nan': expected a finite number"),
-        (("--set", "Full.saturation=1.5"), "--set Full.saturation='1.5': out of range; above 0, at most 1"),
-        (
-            ("--set", "LeakIdle.severity=page"),
-            "--set LeakIdle.severity='page': expected critical, warning, info",
-        ),
-        (("--set", "ExhaustedByLeak.for=5m"), "--set Full.leak_window: 300 s must be more than the 300 s"),
-        (("--selector", "job=shop"), "--selector 'job=shop': cannot read 'job=shop'; write matchers"),
-        (("--selector", 'job="shop" cluster="x"'), "expected a comma at"),
-        (("--selector", r'job=~"a\.b"'), "has an escape that PromQL does not know; write"),
-        (("--selector", r'job="a\qb"'), "has an escape that PromQL does not know; write"),
-        (("--selector", 'job="a\udcff"'), "has characters that cannot be written"),
-        (("--selector", '__name__="up"'), "a metric's name is not for choosing"),
-        (("--selector", 'env="prod"'), "no label 'env'; add it to --group-by, as in env,job,pool"),
-        (("--selector", 'pool="orders"'), "'pool' is told apart by the rules themselves"),
-        (("--group-by", "job"), "--group-by 'job': 'pool' is missing"),
-        (("--group-by", "job,pool,"), "--group-by '': no valid label name"),
-        (("--group-by", "my-label,pool"), "--group-by 'my-label': no valid label name"),
-        (("--group-by", "state,pool"), "--group-by 'state': not a label of a target"),
-        (("--label", "team"), "--label team: expected a name and a value, as in --label team=payments"),
-        (
-            ("--label", "team=a", "--label", "team=b"),
-            "--label team=a and --label team=b: team can have one value; leave one of them out",
-        ),
-        (("--set", "LeakIdle.for=5m", "--set", "LeakIdle.for=9m"), "LeakIdle.for can have one value"),
-        (("--label", "1team=x"), "--label 1team: no valid label name"),
-        (("--label", "severity=x"), "--label severity: the alerts have this label already"),
-        (("--label", "server=x"), "--label server: the alerts have this label already; choose another"),
-        (
-            ("--vocabulary", "opentelemetry", "--label", "sqlalchemy_pool_server=x"),
-            "--label sqlalchemy_pool_server: the alerts have this label already",
-        ),
-        (
-            ("--label", "team={{ nope }}"),
-            "--label team='{{ nope }}': of templates a value may have labels of the alerts only, which are "
-            "{{ $labels.job }}, {{ $labels.pool }}",
-        ),
-        (("--label", "team={{"), "--label team='{{': of templates a value may have"),
-        (("--label", "team={{ $labels.namespace }}"), "of templates a value may have labels of the alerts"),
-        (("--label", "team={{ $value }}"), "of templates a value may have labels of the alerts only"),
-        (("--label", "team={{ $labels.job }}{{"), "of templates a value may have labels of the alerts"),
-        (("--label", "team="), "--label team='': expected text"),
-        (("--database-limit", "0"), "--database-limit 0.0: out of range; at least 1 connection"),
-        (("--database-limit", "a b"), "--database-limit 'a b': expected a number of connections"),
-        (("--database-limit", "nan"), "--database-limit 'nan': nan is a word of PromQL; expected a number"),
-        (("--database-limit", "INF"), "--database-limit 'INF': INF is a word of PromQL; expected a number"),
-        (("--database-limit", "+inf"), "--database-limit inf: out of range; at least 1 connection, and"),
-        (("--database-limit", "bool"), "bool is a word of PromQL; expected a number of connections"),
-        (("--database-limit", 'on{a="b"}'), "on is a word of PromQL"),
-        (("--vocabulary", "otel"), "--vocabulary 'otel': expected prometheus or opentelemetry"),
-        (("--format", "json"), "--format 'json': expected prometheus or prometheusrule"),
-        (
-            ("--name", "orders"),
-            "--name is for a PrometheusRule; add --format prometheusrule, or leave it out",
-        ),
-        (("--namespace", "a"), "--namespace is for a PrometheusRule"),
-        (("--metadata-label", "a=b"), "--metadata-label is for a PrometheusRule"),
-        (("--format", "prometheusrule", "--name", "Orders"), "--name 'Orders': no name for Kubernetes; give"),
-        (("--format", "prometheusrule", "--name", ""), "--name '': no name for Kubernetes; give lower-case"),
-        (("--format", "prometheusrule", "--name", "a" * 201), "at most 200 characters"),
-        (("--format", "prometheusrule", "--namespace", "a.b"), "--namespace 'a.b': no name for a namespace"),
-        (
-            ("--format", "prometheusrule", "--metadata-label", "release=a b"),
-            "--metadata-label release='a b': no label for Kubernetes; give letters",
-        ),
-        (
-            ("--format", "prometheusrule", "--metadata-label", "release"),
-            "--metadata-label release: expected a name and a value, as in --metadata-label release=prometheus",
-        ),
-        (("--runbooks", "wiki"), "--runbooks 'wiki': expected a URL that begins with http"),
-        (("--interval", "5m"), "--interval 300.0: out of range; from 1s to 60s"),
-        (("--interval", "often"), "--interval 'often': not a duration"),
-        (("--time-scale", "0"), "--time-scale 0.0: out of range; from 0.01 to 1000"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_a_choice_that_makes_no_sense_is_refused(
-    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One line names the option, the value and the remedy."""
-    assert said in refused(capsys, *arguments)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"group_by": "job,pool"},
-        {"settings": [("LeakIdle.for", 60)]},
-        {"settings": {"LeakIdle.for": True}},
-        {"labels": ["team"]},
-        {"database_limit": None},
-        {"interval": None},
-        {"time_scale": "60"},
-    ],
-    ids=str,
-)
-def test_code_that_passes_the_wrong_type_is_told(arguments: Any) -> None:
-    """The Python interface names the argument as well."""
-    with pytest.raises((TypeError, ValueError), match=next(iter(arguments))):
-        RuleOptions(**arguments)
-
-
-def test_an_unknown_file_is_refused() -> None:
-    """There are two files."""
-    with pytest.raises(ValueError, match="expected default or opt-in"):
-        rule_file(RuleOptions(), "all")  # type: ignore[arg-type]  # the mistake
-
-
 def test_without_pyyaml_the_command_names_the_extra() -> None:
     """What is missing is said with the command that installs it, and nothing else fails."""
     hidden = "import sys; sys.modules['yaml'] = None; from pool_exporter.cli import main; "
@@ -438,72 +303,3 @@ def test_what_prometheus_would_not_read_is_no_duration(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(ValueError, match="not a duration"):
         seconds_of(text)
-
-
-# cost
-
-
-def test_cost_multiplies_the_series_of_a_pool(capsys: pytest.CaptureFixture[str]) -> None:
-    """1,000 instances with 4 pools of 140 series, every 15 s."""
-    assert main(["cost", "--pods", "1000", "--pools", "4"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == [
-        "series of a pool:     140",
-        "series in all:        560,000",
-        "samples a second:     37,333.3",
-    ]
-    recorded = recorded_series(1000, 4)
-    assert lines[3].startswith(f"recorded, at most:    {recorded.series:,} more by the rules")
-    assert lines[4] == f"samples a second:     {recorded.samples_a_second:,.1f} of these"
-
-
-def test_what_is_recorded_is_counted_by_level_and_label() -> None:
-    """Each instance and pool has every series of its level; each pool those of a job, with their labels' values."""
-    table = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `((\w+):sqlalchemy_pool_(\w+):\w+)` \| (\w*) \|$", table, flags=re.MULTILINE)
-    assert len(rows) == len(RECORDINGS)
-    of_label = {
-        metric.labels[0]: len(metric.values) for metric in CATALOGUE if metric.values and metric.in_prometheus
-    }
-    buckets = {metric.name: len(metric.buckets) + 1 for metric in CATALOGUE if metric.kind == "histogram"}
-    overdue = next(metric for metric in CATALOGUE if metric.name == "overdue_uses")
-    of_label |= {"": 1, "server": 1, "kind": len(overdue.values)}  # other metrics have other kinds
-    levels: dict[str, int] = {}
-    for _, level, metric, label in rows:
-        values = buckets[metric.removesuffix("_bucket")] if label == "le" else of_label[label]
-        levels[level] = levels.get(level, 0) + values
-    for pods, pools in ((1, 1), (7, 3)):
-        assert recorded_series(pods, pools).series == (
-            levels["instance_pool"] * pods * pools + levels["instance"] * pods + levels["job_pool"] * pools
-        )
-
-
-def test_what_is_recorded_is_written_at_its_groups_pace() -> None:
-    """No series is written more often than every 30 s, and most of them are not written less often."""
-    series, samples = recorded_series(1000, 4)
-    assert series / 60 < samples < series / 30
-
-
-def test_cost_knows_owners_detail_and_interval(capsys: pytest.CaptureFixture[str]) -> None:
-    """Three series for each owner, the others are one more; basic detail has none."""
-    main(["cost", "--pods", "1", "--pools", "1", "--owners", "30", "--interval", "1m"])
-    assert "series in all:        203" in capsys.readouterr().out
-    main(["cost", "--pods", "2", "--pools", "1", "--owners", "30", "--detail", "basic", "--interval", "1m"])
-    assert "series in all:        120\nsamples a second:     2.0" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--pods", "0", "--pools", "1"), "--pods 0: out of range; from 1 to"),
-        (("--pods", "1", "--pools", "-1"), "--pools -1: out of range"),
-        (("--pods", "1", "--pools", "1", "--interval", "15"), "--interval '15': not a duration"),
-        (("--pods", "1", "--pools", "1", "--interval", "10ms"), "--interval '10ms': out of range"),
-    ],
-)
-def test_cost_refuses_what_makes_no_sense(
-    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One line names the option, the value and the range."""
-    assert main(["cost", *arguments]) == 2
-    assert said in capsys.readouterr().err
