@@ -76,4 +76,6 @@ def _fired(outcomes: tuple[dict[str, Any], ...], factor: float) -> str:
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit("usage: python -m tools.drill_table MATRIX.json...")
     main(sys.argv[1:])

@@ -24,7 +24,7 @@ from pool_exporter.serving.tls import FilePath, server_context
 from pool_exporter.support.environment import DIRECTORY_VARIABLE, disabled
 from pool_exporter.support.workers import has_siblings
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pool_exporter.serving.server")
 
 CLIENT_TIMEOUT_SECONDS = 30.0
 """How long a client may take over a handshake, a request or reading the answer."""

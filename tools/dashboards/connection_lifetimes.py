@@ -1,4 +1,4 @@
-"""Ask of a pool's connections: when do they begin, why do they end, and which die unnoticed?"""
+"""The panels about a pool's connections: when do they begin, why do they end, and which die unnoticed?"""
 
 from __future__ import annotations
 

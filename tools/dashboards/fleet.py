@@ -1,4 +1,4 @@
-"""Ask of all pools: is any in trouble, which one, and since when?"""
+"""The dashboard of all pools: is any in trouble, which one, and since when?"""
 
 from __future__ import annotations
 
@@ -14,20 +14,31 @@ _IDLE = 'kind!="busy"'
 _LEAK = "Follow its red bar below to the leak hunt."
 
 
-def made(asked: Questions) -> Json:
-    """Return the template of the dashboard; `asked` is what its panels are made of."""
+def made(questions: Questions) -> Json:
+    """Return the template of the dashboard; `questions` is what its panels are made of."""
     limit = TextBoxVariable("limit").label("max_connections").default_value("100")
     return dashboard(
         "fleet",
         "fleet",
         "Is any connection pool in trouble, which one, and since when? Its row leads to the pool and to the leak hunt.",
         [
-            Row("Verdict on the worst pool", 3, [(24, verdict(_LEAK, asked))]),
-            Row("Now", 4, [(6, _worst(asked)), (6, _share(asked)), (6, _wait(asked)), (6, _suspects(asked))]),
-            Row("Which pool, and since when", 9, [(24, _states(asked))]),
-            Row("The pools, the fullest first", 10, [(16, _ranked(asked)), (8, _alerts())]),
-            Row("Courses", 9, [(8, _saturation(asked)), (8, _timeouts(asked)), (8, _waits(asked))]),
-            Row("What the databases must bear", 8, [(12, _servers(asked)), (12, _limit(asked))]),
+            Row("Verdict on the worst pool", 3, [(24, verdict(_LEAK, questions))]),
+            Row(
+                "Now",
+                4,
+                [
+                    (6, _worst(questions)),
+                    (6, _share(questions)),
+                    (6, _wait(questions)),
+                    (6, _suspects(questions)),
+                ],
+            ),
+            Row("Which pool, and since when", 9, [(24, _states(questions))]),
+            Row("The pools, the fullest first", 10, [(16, _ranked(questions)), (8, _alerts())]),
+            Row(
+                "Courses", 9, [(8, _saturation(questions)), (8, _timeouts(questions)), (8, _waits(questions))]
+            ),
+            Row("What the databases must bear", 8, [(12, _servers(questions)), (12, _limit(questions))]),
         ],
         start="now-1h",
         more_variables=[
@@ -35,7 +46,7 @@ def made(asked: Questions) -> Json:
                 "What SHOW max_connections says on the database; compared with on this dashboard."
             )
         ],
-        asked=asked,
+        questions=questions,
     )
 
 
@@ -44,7 +55,7 @@ def _most_in_a_day(expr: str) -> str:
     return f"(max_over_time(({expr})[1d:5m]) > {expr}) or {expr}"
 
 
-def _worst(asked: Questions) -> Builder:
+def _worst(questions: Questions) -> Builder:
     words = Words(
         "The share of its connections that the fullest pool has out, connects in progress included.",
         "below 80 %, with room for a burst.",
@@ -55,14 +66,14 @@ def _worst(asked: Questions) -> Builder:
         "Fullest pool",
         words,
         "percentunit",
-        Line(f"max({asked.saturation})", "fullest"),
+        Line(f"max({questions.saturation})", "fullest"),
         steps,
         empty="No limit",
         decimals=0,
     )
 
 
-def _share(asked: Questions) -> Builder:
+def _share(questions: Questions) -> Builder:
     words = Words(
         "Of the acquires that ended, the share that ended in a pool timeout: callers that got an error.",
         "0 %; callers never wait as long as pool_timeout.",
@@ -73,14 +84,14 @@ def _share(asked: Questions) -> Builder:
         "Acquires that timed out",
         words,
         "percentunit",
-        Line(asked.timeout_share, "timeouts"),
+        Line(questions.timeout_share, "timeouts"),
         steps,
         empty="No acquires",
         decimals=1,
     )
 
 
-def _wait(asked: Questions) -> Builder:
+def _wait(questions: Questions) -> Builder:
     words = Words(
         "The time that 99 of 100 successful acquires stayed below, over all pools; where none succeeds, how long the longest has waited. "
         f"{ESTIMATED}",
@@ -88,10 +99,10 @@ def _wait(asked: Questions) -> Builder:
         "see in the courses since when, and in the table who has callers queued.",
     )
     steps = [(None, "green"), (0.1, "orange"), (1.0, "red")]
-    return number("Wait, p99", words, "s", Line(asked.wait_p99, "p99"), steps, empty="No acquires")
+    return number("Wait, p99", words, "s", Line(questions.wait_p99, "p99"), steps, empty="No acquires")
 
 
-def _suspects(asked: Questions) -> Builder:
+def _suspects(questions: Questions) -> Builder:
     words = Words(
         "Connections held past the leak policy while nothing is done with them, over all pools.",
         "0.",
@@ -102,24 +113,24 @@ def _suspects(asked: Questions) -> Builder:
         "Suspected leaks",
         words,
         "short",
-        Line(f"sum({asked.each('overdue_uses', 'sum', _IDLE)})", "suspected"),
+        Line(f"sum({questions.each('overdue_uses', 'sum', _IDLE)})", "suspected"),
         steps,
         decimals=0,
     )
 
 
-def _states(asked: Questions) -> Builder:
+def _states(questions: Questions) -> Builder:
     words = Words(
         "The state of each pool over time, the worst that holds: full by a leak, leaking, database fails, full by load, "
-        f"nearly full, fine. {asked.memory} A gap means that nothing was scraped.",
+        f"nearly full, fine. {questions.memory} A gap means that nothing was scraped.",
         "green, with some yellow at peak times.",
         "red is a leak: the left end says since when; follow the link to the leak hunt. Orange is load: shorten uses, "
         "then enlarge the pool. Purple: look at the database first. A gap: look at the process.",
     )
-    return states("State of each pool", words, asked.state, STATES)
+    return states("State of each pool", words, questions.state, STATES)
 
 
-def _ranked(asked: Questions) -> Builder:
+def _ranked(questions: Questions) -> Builder:
     words = Words(
         "Each pool now: connections out, the most it may open, how full its fullest process is, callers queued, the age of "
         "its oldest use, uses older than 5 minutes, and uses past the leak policy that do nothing. A pool without a limit has no maximum.",
@@ -127,13 +138,13 @@ def _ranked(asked: Questions) -> Builder:
         "follow the pool's link: suspected uses lead to the leak hunt, a queue without them to the pool's owners.",
     )
     lines = [
-        Line(asked.used, "Used"),
-        Line(asked.summed("connections_max"), "Max"),
-        Line(asked.saturation, "Full"),
-        Line(asked.queued, "Queued"),
-        Line(asked.highest("oldest_use_seconds"), "Oldest use"),
-        Line(asked.summed("aged_uses", 'age="300"'), "Over 5 min"),
-        Line(asked.suspects, "Suspected"),
+        Line(questions.used, "Used"),
+        Line(questions.summed("connections_max"), "Max"),
+        Line(questions.saturation, "Full"),
+        Line(questions.queued, "Queued"),
+        Line(questions.highest("oldest_use_seconds"), "Oldest use"),
+        Line(questions.summed("aged_uses", 'age="300"'), "Over 5 min"),
+        Line(questions.suspects, "Suspected"),
     ]
     return rows(
         "Pools",
@@ -173,30 +184,28 @@ def _alerts() -> Builder:
     )
 
 
-def _saturation(asked: Questions) -> Builder:
+def _saturation(questions: Questions) -> Builder:
     words = Words(
         "The five pools that were fullest in the time shown, each by its fullest process. What is above 100 %, just after a dispose, is drawn as 100 %.",
         "below 80 %, going up and down with the traffic.",
         "a line that climbs and never comes down is a leak; one that follows the traffic is load.",
     )
-    fullest = (
-        f"topk(5, max_over_time(({asked.saturation})[$__range:{RATE}] @ end()))"  # the same at every moment
-    )
-    lines = [Line(f"clamp_max({asked.saturation}, 1) and {fullest}", "<<legend>>")]
+    fullest = f"topk(5, max_over_time(({questions.saturation})[$__range:{RATE}] @ end()))"  # the same at every moment
+    lines = [Line(f"clamp_max({questions.saturation}, 1) and {fullest}", "<<legend>>")]
     return graph("Fullness", words, "percentunit", lines, by_pool=True)
 
 
-def _timeouts(asked: Questions) -> Builder:
+def _timeouts(questions: Questions) -> Builder:
     words = Words(
         "Pool timeouts a second of the five pools that have most.",
         "no bar at all.",
         "follow the bar's link to its pool.",
     )
-    lines = [Line(f"topk(5, {asked.rate('timeouts_total')} > 0)", "<<legend>>")]
+    lines = [Line(f"topk(5, {questions.rate('timeouts_total')} > 0)", "<<legend>>")]
     return graph("Pool timeouts", words, "reqps", lines, bars=True, empty="No errors", by_pool=True)
 
 
-def _waits(asked: Questions) -> Builder:
+def _waits(questions: Questions) -> Builder:
     words = Words(
         "The time that half, and 99 of 100, of the successful acquires of all pools stayed below; those that timed out are not in it. "
         f"{ESTIMATED}",
@@ -204,13 +213,13 @@ def _waits(asked: Questions) -> Builder:
         "p99 alone rising is one pool or one peak; both rising is a pool that everybody waits for.",
     )
     lines = [
-        Line(asked.quantile(0.5, "wait_seconds"), "p50", "blue", exemplars=not asked.recorded),
-        Line(asked.quantile(0.99, "wait_seconds"), "p99", "orange", exemplars=not asked.recorded),
+        Line(questions.quantile(0.5, "wait_seconds"), "p50", "blue", exemplars=not questions.recorded),
+        Line(questions.quantile(0.99, "wait_seconds"), "p99", "orange", exemplars=not questions.recorded),
     ]
     return graph("Wait for a connection", words, "s", lines)
 
 
-def _servers(asked: Questions) -> Builder:
+def _servers(questions: Questions) -> Builder:
     words = Words(
         "For each database server: connections open now, the most that its pools may open together, and the most that they "
         "might have at the largest number of processes of the last 24 hours. Pools without a limit are not in the last two.",
@@ -218,9 +227,9 @@ def _servers(asked: Questions) -> Builder:
         "lower pool_size or max_overflow, run fewer processes, or put a pooler in between, before the server refuses.",
     )
     lines = [
-        Line(asked.by_server("connections"), "Open"),
-        Line(asked.by_server("connections_max"), "May open"),
-        Line(_most_in_a_day(asked.by_server("connections_max")), "Most in a day"),
+        Line(questions.by_server("connections"), "Open"),
+        Line(questions.by_server("connections_max"), "May open"),
+        Line(_most_in_a_day(questions.by_server("connections_max")), "Most in a day"),
     ]
     return rows(
         "Database servers",
@@ -232,7 +241,7 @@ def _servers(asked: Questions) -> Builder:
     )
 
 
-def _limit(asked: Questions) -> Builder:
+def _limit(questions: Questions) -> Builder:
     words = Words(
         "The database server whose pools may open most: how much that is, how much it was at the largest number of processes "
         "of the last 24 hours, and the limit typed in above as max_connections.",
@@ -240,9 +249,9 @@ def _limit(asked: Questions) -> Builder:
         "with more processes the server would refuse connections; see the table of servers.",
     )
     lines = [
-        Line(f"max({asked.by_server('connections')})", "open", "blue"),
-        Line(f"max({asked.by_server('connections_max')})", "may open", "orange"),
-        Line(_most_in_a_day(f"max({asked.by_server('connections_max')})"), "most in a day", "purple"),
+        Line(f"max({questions.by_server('connections')})", "open", "blue"),
+        Line(f"max({questions.by_server('connections_max')})", "may open", "orange"),
+        Line(_most_in_a_day(f"max({questions.by_server('connections_max')})"), "most in a day", "purple"),
         Line("vector($limit)", "max_connections", "red", dashed=True),
     ]
     return graph("Against the database's limit", words, "short", lines)

@@ -42,10 +42,10 @@ def dashboard(
     *,
     start: str,
     more_variables: Sequence[build.TextBoxVariable] = (),
-    asked: Questions = SCRAPED,
+    questions: Questions = SCRAPED,
 ) -> Json:
-    """Return a dashboard of the set as the JSON of its template; `asked` is what its panels are made of."""
-    age = _RECORDED if asked.recorded else ""
+    """Return a dashboard of the set as the JSON of its template; `questions` is what its panels are made of."""
+    age = _RECORDED if questions.recorded else ""
     made = (
         build.Dashboard(f"SQLAlchemy pools: {title}<<title>>")
         .uid(f"{UIDS[name]}<<uid>>")
@@ -57,9 +57,9 @@ def dashboard(
         .refresh("30s")
         .links([_set()])
     )
-    for annotation in (_alerts(), _restarts(asked), _deploys()):
+    for annotation in (_alerts(), _restarts(questions), _deploys()):
         made.annotation(annotation)
-    for variable in (*_variables(asked), *more_variables):
+    for variable in (*_variables(questions), *more_variables):
         made.with_variable(variable)
     for panel in _placed(rows):
         if isinstance(panel, build.Row):
@@ -115,28 +115,30 @@ def _set() -> build.DashboardLink:
     return made.tags([TAG, "<<vocabulary>>"]).keep_time(True).include_vars(True).as_dropdown(False)
 
 
-def _variables(asked: Questions) -> Iterator[Builder]:
+def _variables(questions: Questions) -> Iterator[Builder]:
     yield (
         build.DatasourceVariable("datasource")
         .label("Metrics")
         .type("prometheus")
         .description("Where the metrics are.")
     )
-    yield _labels("job", "Job", "job", "Applications, as the scrape calls them.", asked)
-    if not asked.recorded:
+    yield _labels("job", "Job", "job", "Applications, as the scrape calls them.", questions)
+    if not questions.recorded:
         yield _labels(
-            "instance", "Instance", "instance", "Processes, or the machines that they run on.", asked
+            "instance", "Instance", "instance", "Processes, or the machines that they run on.", questions
         )
-    yield _labels("pool", "Pool", "<<.pool>>", "Pools, as their application calls them.", asked)
+    yield _labels("pool", "Pool", "<<.pool>>", "Pools, as their application calls them.", questions)
     traces = (
         build.DatasourceVariable("traces").label("Traces").type("tempo").hide(models.VariableHide.HIDE_LABEL)
     )
     yield traces.description("Where the traces are that exemplars lead to.")
 
 
-def _labels(name: str, label: str, spelled: str, description: str, asked: Questions) -> build.QueryVariable:
+def _labels(
+    name: str, label: str, spelled: str, description: str, questions: Questions
+) -> build.QueryVariable:
     """Return a choice among the values of a label, those that the choices before leave."""
-    series = asked.each("acquires_total", "rate5m").replace(">>", f" before {name}>>")
+    series = questions.each("acquires_total", "rate5m").replace(">>", f" before {name}>>")
     query = f"label_values({series}, {spelled})"
     everything = models.VariableOption(text="All", value="$__all", selected=True)
     made = build.QueryVariable(name).label(label).description(description).datasource(SOURCE)
@@ -157,13 +159,13 @@ def _alerts() -> build.AnnotationQuery:
     return made.text_format("<<legend>>").tag_keys("severity")
 
 
-def _restarts(asked: Questions) -> build.AnnotationQuery:
+def _restarts(questions: Questions) -> build.AnnotationQuery:
     """Return a mark at each start of a process; the value of the series is its time, in milliseconds.
 
     Of starts between two evaluations of the rules, the last is recorded.
     """
-    starts = asked.highest("start_time_seconds") if asked.recorded else "<<start_time_seconds>>"
-    started = "a process of {{job}}" if asked.recorded else "{{instance}}"
+    starts = questions.highest("start_time_seconds") if questions.recorded else "<<start_time_seconds>>"
+    started = "a process of {{job}}" if questions.recorded else "{{instance}}"
     made = _annotation("Restarts", f"{starts} * 1000", "blue").use_value_for_time(True)
     return made.title_format(f"Start of {started}").text_format("<<legend>>").tag_keys("job")
 

@@ -1,4 +1,4 @@
-"""Ask of a suspect pool: leak or load, since when, how much of it, and whose code holds it?"""
+"""The dashboard of a suspect pool: leak or load, since when, how much of it, and whose code holds it?"""
 
 from __future__ import annotations
 

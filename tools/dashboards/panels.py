@@ -138,7 +138,7 @@ def number(
 ) -> Builder:
     """Return one number as it is now; `steps` are thresholds and the colours from there on.
 
-    It is asked for at one instant: the last of a course would be that of a process that is gone.
+    The query is instant: the last value of a range would be that of a process that is gone.
     """
     panel = common_panel(stat.Panel(), title, words, unit, [line], instant=True).no_value(empty)
     panel.thresholds(_thresholds(steps)).graph_mode(common.BigValueGraphMode.NONE)

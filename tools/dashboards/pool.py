@@ -1,4 +1,4 @@
-"""Ask of one pool: is it full, who waits, why do its connections die, and who uses it?"""
+"""The dashboard of one pool: is it full, who waits, why do its connections die, and who uses it?"""
 
 from __future__ import annotations
 

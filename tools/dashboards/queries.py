@@ -1,7 +1,7 @@
-"""Hold the expressions that several dashboards ask, so that one question has one answer everywhere.
+"""The expressions that several dashboards share, so that one question has one answer everywhere.
 
-Each is asked of what was scraped, or of what the rules record of it for each pool of a job: here, and only
-here, it is decided which.
+Each reads scraped series, or what the rules record of them for each pool of a job. Only this module
+decides which.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _ENDS = ("checkouts_total", "timeouts_total", "cancelled_acquires_total", "faile
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Ask about the chosen pools: what was scraped of them, or if `recorded` what the rules recorded.
+    """Expressions about the chosen pools, of scraped series or, if `recorded`, of recorded ones.
 
-    What is recorded knows no instance, its rates are over five minutes, and it has no exemplars.
+    Recorded series have no instance, their rates are over five minutes, and they have no exemplars.
     """
 
     recorded: bool = False

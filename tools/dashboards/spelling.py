@@ -6,7 +6,7 @@
 - `<<acquires_total before pool>>`: the same with the variables that come before one only.
 - `<<ALERTS>>`: the firing alerts of this package's rules, by the variables that an alert has.
 - `<<by>>`, `<<legend>>`: the labels that make a pool, for `by (…)` and for a legend.
-- `<<.owner>>`: a label. `<<uid>>`, `<<title>>`, `<<vocabulary>>`: what tells two vocabularies apart.
+- `<<.owner>>`: a label. `<<uid>>`, `<<title>>`, `<<vocabulary>>`: what differs between two vocabularies.
 - `<<row>>`, `<<series>>`: the variables of a link that leads on to the pool of a table's row, or of a series.
 """
 

@@ -15,7 +15,7 @@ _ADVICE = {
 }
 
 
-def verdict(leak: str, asked: Questions) -> Builder:
+def verdict(leak: str, questions: Questions) -> Builder:
     """Return the sentence as a panel; `leak` says what to do about a leak from this dashboard."""
     words = Words(
         "The worst state that a chosen pool is in now, which pool that is, or one of them if it is several, and what to do.",
@@ -26,7 +26,7 @@ def verdict(leak: str, asked: Questions) -> Builder:
     return sentence(
         "Leak or load, and what to do",
         words,
-        Line(f"topk(1, {asked.state})", "Worst pool: <<legend>>"),
+        Line(f"topk(1, {questions.state})", "Worst pool: <<legend>>"),
         names,
         empty="No pool",
     )

@@ -15,7 +15,7 @@ DIRECTORY = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().pare
 NAMES = ("fleet", "pool", "leak-hunt")
 """The dashboards, from the general to the specific; each is a file of this name."""
 FROM_RECORDED = ("fleet",)
-"""Those that there is a second file of, `recorded-…`, which asks recorded series."""
+"""Those that there is a second file of, `recorded-…`, which reads recorded series."""
 
 Json = dict[str, Any]
 

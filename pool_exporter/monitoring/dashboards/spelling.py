@@ -1,7 +1,7 @@
 """Fit a committed dashboard to one installation: its selector, its grouping and the labels of its alerts.
 
-A committed dashboard takes a pool to be what `job` and `pool` tell apart, and narrows its series by nothing but its own
-variables. What another installation calls for goes into these places:
+A committed dashboard identifies a pool by `job` and `pool`, and narrows its series by nothing but its own
+variables. The options of another installation change these places:
 
 - before `job=~"$job"` in each series: the selector, and a matcher for each further variable
 - into `label_values(metric, job)`, which has no matchers
@@ -35,7 +35,7 @@ class Words:
       alert has too; "" for none.
     - `group_by`: the labels that make a pool, in the catalogue's words, `job` and `pool` among them.
     - `alert_labels`: labels that the rules give to each alert, by which alerts are found again.
-    - `recorded`: whether the dashboard of all pools asks recorded series, which know no instance.
+    - `recorded`: whether the dashboard of all pools reads recorded series, which know no instance.
     """
 
     vocabulary: Vocabulary = PROMETHEUS

@@ -32,7 +32,7 @@ from pool_exporter.serving.status.json import json_pieces
 from pool_exporter.serving.status.negotiation import wanted_format
 from pool_exporter.serving.status.page import CONTENT_SECURITY_POLICY, page_pieces
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pool_exporter.serving.status")
 
 MAX_REFRESH_SECONDS = 3600
 _METRICS_PATHS = frozenset({"/metrics", "/metrics/"})

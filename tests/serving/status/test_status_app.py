@@ -205,7 +205,7 @@ async def test_a_log_handler_that_raises_changes_nothing() -> None:
         def emit(self, record: logging.LogRecord) -> None:
             raise RuntimeError("disk full")
 
-    handler, logger = Broken(), logging.getLogger("pool_exporter.serving.status.app")
+    handler, logger = Broken(), logging.getLogger("pool_exporter.serving.status")
     logger.addHandler(handler)
     try:
         answer = await ask(status_app(lambda: 1 / 0, registry=CollectorRegistry()))  # type: ignore[arg-type,return-value]  # wrong on purpose
