@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pool_exporter import _LATER
 from tools.imports import FACADE, LAB, PACKAGE, Import, imports_of, modules, room_of, room_of_target
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,6 +143,17 @@ def is_within(target: str, module: str) -> bool:
     return target == module or target.startswith(module + ".")
 
 
+def test_the_names_of_the_facade_follow_the_arrows() -> None:
+    """What is imported at the first use is held to the table as the rest is."""
+    path = f"{PACKAGE}/__init__.py"
+    lazy = [
+        Import(path, 0, f"{module}.{name}", nested=False, typing_only=False)
+        for name, module in _LATER.items()
+    ]
+    assert lazy
+    assert [str(one) for one in forbidden(path, lazy)] == []
+
+
 def sqlalchemy_of(path: str, imports: list[Import]) -> list[Import]:
     """Return the imports of SQLAlchemy where it must not be known; annotations may name its engines."""
     found = [one for one in imports if is_within(one.target, "sqlalchemy")]
@@ -267,17 +279,34 @@ def states(tree: ast.Module, changing_classes: set[str], changed: set[str]) -> l
     `changed`: what other files change of it.
     """
     changed = changed | changed_names(tree)
-    bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
     return [
         name
-        for body in bodies
-        for node in body
+        for node in statements(tree.body)
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Name)
-        for name in [target.id]
-        if name != "__slots__" and _changes(node.value, name, changed, changing_classes)
+        for name, value in bound(node)
+        if name != "__slots__" and _changes(value, name, changed, changing_classes)
     ]
+
+
+def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield what runs when a module is imported, also inside of `if`, `try`, `with` and classes."""
+    for node in body:
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for part in ("body", "orelse", "finalbody"):
+                yield from statements(getattr(node, part, []))
+            for handler in getattr(node, "handlers", []):
+                yield from statements(handler.body)
+
+
+def bound(node: ast.Assign | ast.AnnAssign) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the names that a statement binds, each with its value."""
+    assert node.value is not None
+    for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        pairs = [(target, node.value)]
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            pairs = list(zip(target.elts, node.value.elts, strict=False))
+        yield from ((one.id, value) for one, value in pairs if isinstance(one, ast.Name))
 
 
 def _changes(value: ast.expr, name: str, changed: set[str], changing_classes: set[str]) -> bool:
@@ -408,6 +437,8 @@ def test_an_import_by_name_is_noticed() -> None:
         ("NAMES = {'a': 1}\ndef f(): return NAMES['a']", []),
         ("count = 0\ndef f():\n    global count\n    count += 1", ["count"]),
         ("_LOCK = threading.RLock()", ["_LOCK"]),
+        ("try:\n    names = []\nexcept OSError:\n    pass\ndef f(): names.append(1)", ["names"]),
+        ("A, B = [], {}\ndef f(): B.update(A)", ["B"]),
         ("class A:\n    known: ClassVar[set[int]] = set()\n    def f(self): self.known.add(1)", ["known"]),
         ("class A:\n    pass\nONE = A()", ["ONE"]),
         ("@dataclass(frozen=True)\nclass A:\n    pass\nONE = A()", []),
