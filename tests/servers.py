@@ -77,10 +77,10 @@ def running(kind: Callable[[Path], S]) -> Iterator[S]:
             server.stop()
 
 
-def until(condition: object, what: str) -> None:
-    """Return when `condition()` is true; fail after the deadline."""
+def until(condition: object, what: str, *, seconds: float = DEADLINE_SECONDS) -> None:
+    """Return when `condition()` is true; fail after some seconds."""
     assert callable(condition)
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"never came to be: {what}"
         time.sleep(0.005)
